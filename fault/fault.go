@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Fault is one failure. It is immutable: methods that add to it return a
+// copy, so one fault (a subchannel's last, say) may be shared by many calls.
+type Fault struct {
+	entry     *Entry
+	code      codes.Code
+	side      Side
+	processed Processed
+	message   string
+	details   []*anypb.Any
+	evidence  *Evidence
+	cause     error
+	rungs     []Rung
+	attempts  []Attempt
+	ledger    *Ledger
+}
+
+// Rung is a floor that the failure passed on its way up to the caller.
+type Rung struct {
+	ID   ID     `json:"id"`
+	Text string `json:"text,omitempty"`
+}
+
+// Attempt is one try of a call, successful ones excepted.
+type Attempt struct {
+	Peer      string        `json:"peer,omitempty"`
+	ID        ID            `json:"id"`
+	Code      codes.Code    `json:"code"`
+	Processed Processed     `json:"processed"`
+	Elapsed   time.Duration `json:"elapsed_ns"`
+	// Transparent marks a try that gRFC A6 does not count.
+	Transparent bool `json:"transparent,omitempty"`
+}
+
+// Ledger says how a deadline was spent.
+type Ledger struct {
+	// Budget is the time the caller gave; 0 where there was no deadline.
+	Budget time.Duration `json:"budget_ns"`
+	Phases []Phase       `json:"phases"`
+}
+
+// Phase is one entry of a [Ledger], such as "connect" or "response-headers".
+type Phase struct {
+	Name  string        `json:"name"`
+	Spent time.Duration `json:"spent_ns"`
+}
+
+// Entry returns the catalogue's entry.
+func (f *Fault) Entry() *Entry { return f.entry }
+
+// ID returns the circumstance's id.
+func (f *Fault) ID() ID { return f.entry.ID }
+
+// Layer returns the layer in which it happened.
+func (f *Fault) Layer() Layer { return f.entry.Layer }
+
+// Code returns the gRPC code, never OK.
+func (f *Fault) Code() codes.Code { return f.code }
+
+// Side returns who decided or did it.
+func (f *Fault) Side() Side { return f.side }
+
+// Processed returns whether a handler may have run.
+func (f *Fault) Processed() Processed { return f.processed }
+
+// Message returns the status message.
+func (f *Fault) Message() string { return f.message }
+
+// Remedy returns the entry's advice.
+func (f *Fault) Remedy() string { return f.entry.Remedy }
+
+// Evidence returns what was observed; the zero Evidence if nothing was kept.
+func (f *Fault) Evidence() Evidence {
+	if f.evidence == nil {
+		return Evidence{}
+	}
+	return *f.evidence
+}
+
+// Details returns the google.rpc details that came with the status. The
+// messages are shared: do not change them.
+func (f *Fault) Details() []*anypb.Any { return f.details }
+
+// Rungs returns the floors passed, nearest to the failure first.
+func (f *Fault) Rungs() []Rung { return f.rungs }
+
+// Attempts returns the tries before this one, oldest first.
+func (f *Fault) Attempts() []Attempt { return f.attempts }
+
+// Ledger returns how the deadline was spent, or nil.
+func (f *Fault) Ledger() *Ledger { return f.ledger }
+
+// Unwrap returns the cause, so that errors.Is and errors.As see through.
+func (f *Fault) Unwrap() error { return f.cause }
+
+// Error reads like grpc-go's errors. The description of a failure that this
+// process detected opens with the circumstance's id.
+func (f *Fault) Error() string {
+	return fmt.Sprintf("rpc error: code = %s desc = %s", f.code, f.message)
+}
+
+// Proto returns the failure as google.rpc.Status. It is the caller's to change.
+func (f *Fault) Proto() *spb.Status {
+	p := &spb.Status{Code: int32(f.code), Message: f.message}
+	for _, d := range f.details {
+		p.Details = append(p.Details, proto.Clone(d).(*anypb.Any))
+	}
+	return p
+}
+
+// GRPCStatus makes grpc-go's status package, its middleware and loggers see
+// the same code, message and details.
+func (f *Fault) GRPCStatus() *grpcstatus.Status { return grpcstatus.FromProto(f.Proto()) }
+
+// From returns the first fault in err's chain.
+func From(err error) (*Fault, bool) {
+	var f *Fault
+	if errors.As(err, &f) && f != nil {
+		return f, true
+	}
+	return nil, false
+}
+
+// Above returns f with a rung above those it has.
+func (f *Fault) Above(e *Entry, text string) *Fault {
+	g := *f
+	g.rungs = append(f.rungs[:len(f.rungs):len(f.rungs)], Rung{e.ID, text})
+	return &g
+}
+
+// WithAttempts returns f with the tries that came before it.
+func (f *Fault) WithAttempts(a []Attempt) *Fault {
+	g := *f
+	g.attempts = a
+	return &g
+}
+
+// WithLedger returns f with the account of its deadline.
+func (f *Fault) WithLedger(l *Ledger) *Fault {
+	g := *f
+	g.ledger = l
+	return &g
+}
+
+// WithDetails returns f with the google.rpc details of its status.
+func (f *Fault) WithDetails(d []*anypb.Any) *Fault {
+	g := *f
+	g.details = d
+	return &g
+}
+
+// WithProcessed returns f with what is known of this attempt: one connection
+// fault ends many streams, and they differ in it.
+func (f *Fault) WithProcessed(p Processed) *Fault {
+	if f.processed == p {
+		return f
+	}
+	g := *f
+	g.processed = p
+	return &g
+}
