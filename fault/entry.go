@@ -20,8 +20,10 @@ type Entry struct {
 	ID    ID
 	Layer Layer
 	// Codes are the codes the circumstance may carry; the first is the default.
+	// None means any: the code is the application's, or an earlier attempt's.
 	Codes []codes.Code
-	// By are the roles that may raise it.
+	// By are the roles in which it arises. What a server raised, its client
+	// reports under the same id.
 	By Who
 	// Summary is one line: what happened.
 	Summary string
@@ -59,7 +61,7 @@ type Args struct {
 func (e *Entry) New(a Args) *Fault {
 	f := &Fault{entry: e, code: a.Code, side: a.Side, processed: a.Processed, evidence: a.Evidence, cause: a.Cause}
 	if !e.allows(a.Code) {
-		f.code = e.Codes[0]
+		f.code = e.fallback()
 	}
 	switch {
 	case a.Verbatim:
@@ -84,6 +86,15 @@ func (e *Entry) Newf(a Args, format string, args ...any) *Fault {
 func (e *Entry) Is(err error) bool {
 	f, ok := From(err)
 	return ok && f.entry == e
+}
+
+// fallback is the code of a fault whose maker named none, or one that the
+// circumstance does not carry.
+func (e *Entry) fallback() codes.Code {
+	if len(e.Codes) == 0 {
+		return codes.Unknown
+	}
+	return e.Codes[0]
 }
 
 func (e *Entry) allows(c codes.Code) bool {
