@@ -163,7 +163,7 @@ func (e *Encoder) field(dst []byte, f *Field, fixed bool) []byte {
 	}
 	n := e.name(f.Name)
 	if n == nil {
-		return e.literal(dst, 0, 0, f)
+		return e.unknown(dst, f)
 	}
 	known := e.nameIndex(n)
 	size := f.Size()
@@ -176,10 +176,7 @@ func (e *Encoder) field(dst []byte, f *Field, fixed bool) []byte {
 				return appendInt(dst, 0x80, 7, e.index(v.static, v.entry))
 			}
 		}
-		switch {
-		case fixed:
-			insert = size <= e.max
-		case n.repeats(f.Value):
+		if fixed || n.repeats(f.Value) {
 			insert = size <= e.max/2
 		}
 	}
@@ -187,12 +184,25 @@ func (e *Encoder) field(dst []byte, f *Field, fixed bool) []byte {
 		return e.literal(dst, 0, known, f)
 	}
 	if e.size+size > e.max {
-		start := len(dst)
-		dst = e.literal(dst, 0, known, f)
-		e.spent += len(dst) - start
-		return dst
+		return e.crowded(dst, known, f)
 	}
 	return e.insert(dst, n, known, f)
+}
+
+// unknown appends a field whose name is not kept book of.
+func (e *Encoder) unknown(dst []byte, f *Field) []byte {
+	if e.max == 0 || len(f.Name) > maxNameLen {
+		return e.literal(dst, 0, 0, f)
+	}
+	return e.crowded(dst, uint32(staticNames[f.Name]), f)
+}
+
+// crowded appends a literal that would have been indexed, had there been room.
+func (e *Encoder) crowded(dst []byte, known uint32, f *Field) []byte {
+	start := len(dst)
+	dst = e.literal(dst, 0, known, f)
+	e.spent += len(dst) - start
+	return dst
 }
 
 // repeats reports whether value is the one that came last under the name.
