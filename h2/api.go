@@ -6,29 +6,32 @@ import (
 	"time"
 
 	"github.com/faultline-rpc/faultline/event"
+	"github.com/faultline-rpc/faultline/h2/frame"
 	"github.com/faultline-rpc/faultline/h2/hpack"
 )
 
 // Config holds a connection's settings. Zero values mean the defaults named.
 type Config struct {
 	// StreamWindow is the flow-control window announced for each stream, in
-	// bytes (SETTINGS_INITIAL_WINDOW_SIZE). Default 1 MiB.
+	// bytes (SETTINGS_INITIAL_WINDOW_SIZE). Default 4 MiB.
 	StreamWindow uint32
-	// ConnWindow is the connection's receive window in bytes. Default 8 MiB.
+	// ConnWindow is the connection's receive window in bytes. Default 8 MiB,
+	// and never below StreamWindow or 65535.
 	ConnWindow uint32
 	// MaxFrameSize is the largest frame accepted, in bytes
 	// (SETTINGS_MAX_FRAME_SIZE, 16384 to 16777215). Default 128 KiB.
 	MaxFrameSize uint32
 	// MaxHeaderListSize bounds a received header section, in bytes as RFC 9113
-	// section 6.5.2 counts them. Default 16 KiB... see newConn.
+	// section 6.5.2 counts them. Default 64 KiB.
 	MaxHeaderListSize uint32
-	// HeaderTableSize bounds the HPACK dynamic table for decoding. Default 4096.
+	// HeaderTableSize bounds the HPACK dynamic table for decoding, in bytes.
+	// Default 4096.
 	HeaderTableSize uint32
 	// MaxConcurrentStreams is how many streams a client may hold open; a server
 	// refuses the others with REFUSED_STREAM. Default 10000.
 	MaxConcurrentStreams uint32
-	// SettingsTimeout bounds the wait for the peer's preface, and for the
-	// acknowledgement of our SETTINGS. Default 10 s.
+	// SettingsTimeout bounds the wait for the peer's preface, and after it the
+	// wait for the acknowledgement of our SETTINGS. Default 20 s.
 	SettingsTimeout time.Duration
 	// ConnID names the connection in events.
 	ConnID uint64
@@ -36,8 +39,48 @@ type Config struct {
 	Sink event.Sink
 }
 
-// ConnHandler is told about a connection as a whole. All methods but Closed
-// run on the reader and must not block.
+const (
+	defaultStreamWindow  = 4 << 20
+	defaultConnWindow    = 8 << 20
+	defaultMaxFrame      = 128 << 10
+	defaultMaxHeaderList = 64 << 10
+	defaultHeaderTable   = 4096
+	defaultMaxStreams    = 10000
+	defaultSettingsWait  = 20 * time.Second
+
+	// What RFC 9113 section 6.5.2 lets a peer assume before SETTINGS arrive.
+	initialWindow   = 65535
+	initialMaxFrame = 16384
+	maxWindow       = 1<<31 - 1
+
+	// maxSendFrame bounds the DATA frames we send, whatever the peer allows, so
+	// that streams share the connection fairly.
+	maxSendFrame = 128 << 10
+)
+
+func (c Config) withDefaults() Config {
+	set := func(v *uint32, d uint32) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&c.StreamWindow, defaultStreamWindow)
+	set(&c.ConnWindow, defaultConnWindow)
+	set(&c.MaxFrameSize, defaultMaxFrame)
+	set(&c.MaxHeaderListSize, defaultMaxHeaderList)
+	set(&c.HeaderTableSize, defaultHeaderTable)
+	set(&c.MaxConcurrentStreams, defaultMaxStreams)
+	c.StreamWindow = min(c.StreamWindow, maxWindow)
+	c.ConnWindow = min(max(c.ConnWindow, c.StreamWindow, initialWindow), maxWindow)
+	c.MaxFrameSize = min(max(c.MaxFrameSize, initialMaxFrame), 1<<24-1)
+	if c.SettingsTimeout <= 0 {
+		c.SettingsTimeout = defaultSettingsWait
+	}
+	return c
+}
+
+// ConnHandler is told about a connection as a whole. Its methods run on the
+// reader and must not block.
 type ConnHandler interface {
 	// Ready is called once, when the peer's first SETTINGS frame has arrived:
 	// the peer speaks HTTP/2.
@@ -52,12 +95,13 @@ type ConnHandler interface {
 	// last id have been closed with it.
 	GoAway(*GoAwayError)
 	// Closed is called once, after every stream has been told and the net.Conn
-	// is closed. err says why, never nil.
-	Closed(err error)
+	// is closed. err says why and is never nil.
+	Closed(err *ConnError)
 }
 
 // StreamHandler is told what the peer does on one stream. Its methods run on
-// the reader, must not block, and are not called again after end or OnClose.
+// the reader, must not block, and are not called again after end or OnClose,
+// with one exception: OnClose may follow an end if this side has not ended.
 type StreamHandler interface {
 	// OnHeaders delivers a header section: the request, the final response (1xx
 	// sections are skipped), or trailers. b is valid during the call only,
@@ -67,10 +111,9 @@ type StreamHandler interface {
 	// stream's window is given back by [Stream.Consumed] alone.
 	OnData(p []byte, buf *ReadBuf, end bool)
 	// OnClose says that the stream ended before both sides finished: a
-	// *StreamError (reset by peer, or a violation found here), *GoAwayError
+	// *StreamError (reset by the peer, or a violation found here), *GoAwayError
 	// (above the last id), or *ConnError. It is called at most once, and not
-	// after a local Reset. On a *ConnError it may run on another goroutine
-	// than the reader's, never beside it.
+	// after a local Reset.
 	OnClose(err error)
 }
 
@@ -82,15 +125,7 @@ type Header struct {
 }
 
 // Block is a decoded header section.
-type Block struct {
-	Fields []hpack.Field
-	// TooLarge means that the section exceeds MaxHeaderListSize; Fields holds
-	// what came before the limit.
-	TooLarge bool
-	// Lasting means that the block is immutable and kept: the same pointer will
-	// be delivered whenever the peer sends the same bytes.
-	Lasting bool
-	// Memo is the handler's own reading of a lasting block, nil at first. It is
-	// touched on the reader only, so one connection's handlers share it.
-	Memo any
-}
+type Block = hpack.Block
+
+// Code is an HTTP/2 error code (RFC 9113 section 7).
+type Code = frame.Code

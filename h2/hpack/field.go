@@ -60,6 +60,18 @@ type Block struct {
 	// Memo is the receiver's own reading of a lasting block, nil at first. It is
 	// touched on the goroutine that calls Decode only.
 	Memo any
+	// Check is the connection's own note on a lasting block: what RFC 9113
+	// section 8 says of it.
+	Check Check
+}
+
+// Check is what a connection found when it held a section against RFC 9113
+// section 8. The zero value means that it has not looked yet.
+type Check struct {
+	Kind   uint8  // what the section was taken for; 0 is not looked at yet
+	Bad    string // what makes the section malformed, if anything
+	Status int    // :status of a response
+	Length int64  // content-length, -1 if none
 }
 
 // Template is a list of fields that open many header sections. It is immutable

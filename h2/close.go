@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package h2
+
+import (
+	"time"
+
+	"github.com/faultline-rpc/faultline/event"
+	"github.com/faultline-rpc/faultline/h2/frame"
+)
+
+// How a connection ends (RFC 9113 section 6.8):
+//
+//	           Drain (server)              PING answered, or drainWait
+//	+--------+ ------------------> +----------+ ----------> +--------+
+//	| active |                     | draining |             | ending |
+//	+--------+ ------------------------------------------>  +--------+
+//	    |       Drain (client), GOAWAY received                 | last stream done
+//	    |                                                       v
+//	    |   Close, violation found, SETTINGS timeout        +---------+
+//	    +-------------------------------------------------> | closing |
+//	    |                                                   +---------+
+//	    |   read or write failed, Abort                         | flushed, or closeTimeout
+//	    v                                                       v
+//	+------+                                                    |
+//	| dead | <--------------------------------------------------+
+//	+------+
+//
+// draining: GOAWAY with id 2^31-1 is out; streams that are under way to us are
+// still served. ending: no new streams. closing: the last GOAWAY waits to be
+// written. dead: keeps its cause in err; the reader tears down.
+type phase uint8
+
+const (
+	active phase = iota
+	draining
+	ending
+	closing
+	dead
+)
+
+const (
+	// drainWait is how long a peer may take to answer the PING between the two
+	// GOAWAYs.
+	drainWait = 5 * time.Second
+	// lingerTime is how long the last GOAWAY of an error may take to be read:
+	// closing a socket with unread input would destroy it on its way.
+	lingerTime = 250 * time.Millisecond
+)
+
+// life is a connection's way to its end. It is guarded by the connection's lock.
+type life struct {
+	phase        phase
+	err          *ConnError   // why, from closing on
+	goAway       *GoAwayError // the last one received
+	debug        string       // for the second GOAWAY of a drain
+	linger       bool
+	prefaceTimer *time.Timer
+	drainTimer   *time.Timer
+	closeTimer   *time.Timer
+}
+
+func (l *life) writable() bool { return l.phase != dead }
+
+// flushed reports whether the writer's work is over.
+func (l *life) flushed(empty bool) bool {
+	return l.phase == dead || l.phase == closing && empty
+}
+
+// openable says why no stream can be opened, or nil.
+func (l *life) openable() error {
+	switch {
+	case l.phase == active:
+		return nil
+	case l.err != nil:
+		return l.err
+	case l.goAway != nil:
+		return l.goAway
+	}
+	return &GoAwayError{Local: true}
+}
+
+// Drain retires the connection without harm to the streams it carries. A
+// server sends GOAWAY twice with a PING between, so that requests under way
+// are served; debug travels with it. A client opens no more streams. Either
+// closes after the last stream.
+func (c *Conn) Drain(debug string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life.phase != active {
+		return
+	}
+	c.life.debug = debug
+	if !c.server || !c.peer.ready {
+		c.endLocked()
+		return
+	}
+	c.life.phase = draining
+	c.sendGoAwayLocked(1<<31-1, codeNo, debug)
+	c.pingLocked(c.drained)
+	c.life.drainTimer = time.AfterFunc(drainWait, c.drained)
+	c.wakeWriterLocked()
+}
+
+// drained is the second step: whatever the peer sent before it read the first
+// GOAWAY has arrived.
+func (c *Conn) drained() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life.phase == draining {
+		c.sendGoAwayLocked(c.lastID, codeNo, c.life.debug)
+		c.wakeWriterLocked()
+		c.endLocked()
+	}
+}
+
+// endLocked lets no stream in any more, and closes if none is left.
+func (c *Conn) endLocked() {
+	c.life.phase = ending
+	c.dismissSlotsLocked()
+	c.closeIfDoneLocked()
+}
+
+func (c *Conn) closeIfDoneLocked() {
+	if c.life.phase == ending && c.streams.n == 0 {
+		err := &ConnError{Kind: Closed, By: Local, Reason: "drained"}
+		if c.life.goAway != nil {
+			err.By = Peer
+		}
+		c.closeLocked(err, !c.server)
+	}
+}
+
+// Close ends the connection now: GOAWAY with code and debug, a flush of at
+// most a second, then the socket. Open streams get a *ConnError of kind Closed.
+func (c *Conn) Close(code Code, debug string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeLocked(&ConnError{Kind: Closed, By: Local, Code: code, Reason: debug}, true)
+}
+
+// Abort gives the connection up without a word to the peer: streams get a
+// *ConnError of kind Aborted with err as its cause.
+func (c *Conn) Abort(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failLocked(&ConnError{Kind: Aborted, By: Local, Err: err})
+}
+
+// closeLocked begins the orderly end for which err is the reason.
+func (c *Conn) closeLocked(err *ConnError, sayGoAway bool) {
+	if c.life.phase >= closing {
+		return
+	}
+	err.GoAway = c.life.goAway
+	err.Ready = c.peer.ready
+	c.life.err = err
+	c.life.phase = closing
+	if sayGoAway {
+		c.sendGoAwayLocked(c.lastID, err.Code, err.Reason)
+	}
+	c.dismissSlotsLocked()
+	c.life.closeTimer = time.AfterFunc(closeTimeout, func() { c.nc.Close() })
+	c.wakeWriterLocked()
+}
+
+// failLocked ends the connection with no more words.
+func (c *Conn) failLocked(err *ConnError) {
+	if c.life.phase == dead {
+		return
+	}
+	if c.life.err == nil {
+		err.GoAway = c.life.goAway
+		err.Ready = c.peer.ready
+		c.life.err = err
+	}
+	c.life.phase = dead
+	c.dismissSlotsLocked()
+	go c.nc.Close() // a TLS connection may take its time; the lock is held here
+}
+
+// finishWriting runs on the writer when nothing is left to write.
+func (c *Conn) finishWriting() {
+	c.mu.Lock()
+	c.out.awake = true // nobody may wake this goroutine again
+	linger := c.life.linger && c.life.phase == closing
+	c.mu.Unlock()
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && linger {
+		_ = half.CloseWrite() // the reader lingers, then closes
+		return
+	}
+	c.nc.Close()
+}
+
+// fatal is the reader's end for a violation: GOAWAY says why, and the socket
+// stays open for a moment so that the peer can read it.
+func (c *Conn) fatal(err *ConnError) {
+	c.mu.Lock()
+	c.life.linger = true
+	c.closeLocked(err, err.Kind != NotHTTP2 || c.server)
+	c.mu.Unlock()
+	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+	var scrap [1024]byte
+	for i := 0; i < 1024; i++ { // a peer that floods us is not read for long
+		if _, err := c.nc.Read(scrap[:]); err != nil {
+			return
+		}
+	}
+}
+
+// teardown runs on the reader, last: every stream learns why, then the handler.
+func (c *Conn) teardown(err *ConnError) {
+	c.mu.Lock()
+	c.failLocked(err)
+	err = c.life.err
+	if !c.out.awake {
+		c.out.awake = true
+		close(c.out.wake)
+	}
+	for _, t := range []*time.Timer{c.life.prefaceTimer, c.life.drainTimer, c.life.closeTimer} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	var orphans []*Stream
+	c.streams.each(func(s *Stream) {
+		s.state.abort()
+		c.releaseWaitLocked(s)
+		orphans = append(orphans, s)
+	})
+	c.streams = table{}
+	c.out.b, c.out.spare = nil, nil
+	c.mu.Unlock()
+	c.nc.Close()
+	for _, s := range orphans {
+		s.h.OnClose(err)
+	}
+	close(c.done)
+	if c.cfg.Sink != nil {
+		c.cfg.Sink.Record(event.ConnClosed{Conn: c.cfg.ConnID, Role: c.role(), Err: err})
+	}
+	c.h.Closed(err)
+}
+
+func (c *Conn) sendGoAwayLocked(last uint32, code Code, debug string) {
+	c.out.b = frame.AppendGoAway(c.out.b, last, code, debug)
+	if c.cfg.Sink != nil {
+		c.cfg.Sink.Record(event.GoAwaySent{Conn: c.cfg.ConnID, LastStream: last, Code: code.String(), Debug: debug})
+	}
+}
+
+// onGoAway takes a GOAWAY received.
+func (c *Conn) onGoAway(p []byte) *ConnError {
+	g := &GoAwayError{LastID: be32(p) & (1<<31 - 1), Code: Code(be32(p[4:])), Debug: string(p[8:min(len(p), 8+1024)])}
+	if c.cfg.Sink != nil {
+		c.cfg.Sink.Record(event.GoAwayReceived{Conn: c.cfg.ConnID, LastStream: g.LastID, Code: g.Code.String(), Debug: g.Debug})
+	}
+	var refused []*Stream
+	c.mu.Lock()
+	c.life.goAway = g
+	if !c.server {
+		c.streams.each(func(s *Stream) {
+			if s.id > g.LastID {
+				refused = append(refused, s)
+			}
+		})
+		for _, s := range refused {
+			c.removeLocked(s)
+		}
+		if c.life.phase < ending {
+			c.endLocked()
+		}
+	}
+	c.mu.Unlock()
+	for _, s := range refused {
+		s.h.OnClose(g)
+	}
+	c.h.GoAway(g)
+	return nil
+}
+
+// settingsLate runs when SettingsTimeout has passed.
+func (c *Conn) settingsLate() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.peer.ready:
+		c.failLocked(&ConnError{Kind: PrefaceTimeout, By: Peer})
+	case !c.peer.acked:
+		c.closeLocked(&ConnError{Kind: SettingsTimeout, By: Local, Code: codeSettings, Reason: "SETTINGS were not acknowledged"}, true)
+	}
+}

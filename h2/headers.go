@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package h2
+
+import (
+	"strconv"
+
+	"github.com/faultline-rpc/faultline/event"
+	"github.com/faultline-rpc/faultline/h2/frame"
+	"github.com/faultline-rpc/faultline/h2/hpack"
+)
+
+const (
+	// blockMultiple bounds a header block on the wire, in multiples of
+	// MaxHeaderListSize: up to it the stream is answered and the connection
+	// lives; beyond it the peer is told to calm down (CVE-2023-45288).
+	blockMultiple = 4
+	// maxContinuations bounds the frames of one block.
+	maxContinuations = 512
+)
+
+// onHeaders takes HEADERS (RFC 9113 section 6.2).
+func (c *Conn) onHeaders(h frame.Header, p []byte) *ConnError {
+	p, _, ok := frame.Unpad(p, h.Flags)
+	if !ok {
+		return violation(codeProtocol, "HEADERS with more padding than payload")
+	}
+	self := h.Flags.Has(frame.WithPriority) && len(p) >= 4 && be32(p)&frame.MaxStreamID == h.Stream
+	if p, ok = frame.StripPriority(p, h.Flags); !ok {
+		return violation(codeProtocol, "HEADERS with more padding than payload")
+	}
+	end := h.Flags.Has(frame.EndStream)
+	if h.Flags.Has(frame.EndHeaders) {
+		return c.onBlock(h.Stream, p, end, self)
+	}
+	pend := &c.rd.pending
+	if err := c.boundBlock(len(p)); err != nil {
+		return err
+	}
+	*pend = pendingHeaders{stream: h.Stream, block: append(pend.block[:0], p...), end: end, self: self}
+	return nil
+}
+
+func (c *Conn) boundBlock(n int) *ConnError {
+	if limit := max(blockMultiple*int(c.cfg.MaxHeaderListSize), 64<<10); n > limit {
+		return violation(codeCalm, "header block of more than %d bytes", limit)
+	}
+	return nil
+}
+
+func (c *Conn) onContinuation(h frame.Header, p []byte) *ConnError {
+	pend := &c.rd.pending
+	if pend.stream == 0 {
+		return violation(codeProtocol, "CONTINUATION without a header block")
+	}
+	if pend.frames++; pend.frames > maxContinuations {
+		return violation(codeCalm, "header block in more than %d frames", maxContinuations)
+	}
+	if len(p) == 0 {
+		if err := c.wasteful(1, "empty CONTINUATION"); err != nil {
+			return err
+		}
+	}
+	if err := c.boundBlock(len(pend.block) + len(p)); err != nil {
+		return err
+	}
+	pend.block = append(pend.block, p...)
+	if !h.Flags.Has(frame.EndHeaders) {
+		return nil
+	}
+	block, end, self := pend.block, pend.end, pend.self
+	*pend = pendingHeaders{}
+	return c.onBlock(h.Stream, block, end, self)
+}
+
+// onBlock takes a whole header block.
+func (c *Conn) onBlock(id uint32, block []byte, end, self bool) *ConnError {
+	b, err := c.rd.dec.Decode(block)
+	if err != nil {
+		return violation(codeCompression, "%v", err)
+	}
+	if c.server {
+		return c.requestHeaders(id, b, end, self)
+	}
+	return c.responseHeaders(id, b, end)
+}
+
+// requestHeaders is a server's part: a new stream, or trailers.
+func (c *Conn) requestHeaders(id uint32, b *Block, end, self bool) *ConnError {
+	if id%2 == 0 {
+		return violation(codeProtocol, "the client opened stream %d, whose id is even", id)
+	}
+	c.mu.Lock()
+	isNew := id > c.lastID
+	c.mu.Unlock()
+	if !isNew {
+		return c.trailers(id, b, end)
+	}
+	ck := b.Check
+	if ck.Kind != requestSection {
+		ck = note(b, requestSection, checkRequest)
+	}
+	bad := ck.Bad
+	if self {
+		bad = selfDependent
+	}
+	s, cerr := c.acceptStream(id, b, bad == "")
+	if s == nil {
+		if cerr == nil && bad != "" {
+			cerr = c.wasteful(10, bad)
+		}
+		return cerr
+	}
+	s.recv.headers = true
+	s.recv.length = ck.Length
+	if end && s.recv.length > 0 {
+		return c.condemn(s, streamViolation(codeProtocol, "the request ends before its content-length"))
+	}
+	if c.cfg.Sink != nil {
+		c.cfg.Sink.Record(event.StreamOpened{Conn: c.cfg.ConnID, Stream: id, Role: event.Server})
+	}
+	if end {
+		c.receivedEnd(s)
+	}
+	s.h.OnHeaders(b, end)
+	return nil
+}
+
+// acceptStream enters a stream that the peer opens. It returns nil if the
+// stream is refused, or dropped because the connection is being retired.
+func (c *Conn) acceptStream(id uint32, b *Block, wellFormed bool) (*Stream, *ConnError) {
+	c.mu.Lock()
+	c.lastID = id
+	retired := c.life.phase >= ending
+	full := uint32(c.streams.n) >= c.cfg.MaxConcurrentStreams
+	if retired {
+		// Above the last id of our GOAWAY: the peer knows that it was not
+		// processed (section 6.8).
+		c.resets.add(id)
+		c.mu.Unlock()
+		return nil, nil
+	}
+	c.mu.Unlock()
+	var s *Stream
+	code := codeRefused
+	if !wellFormed {
+		code = codeProtocol // section 8.1.1: malformed
+	} else if !full {
+		s = c.h.NewStream(b)
+	}
+	c.mu.Lock()
+	if s != nil {
+		s.c, s.id = c, id
+		c.startLocked(s)
+		c.mu.Unlock()
+		return s, nil
+	}
+	c.out.b = frame.AppendRSTStream(c.out.b, id, code)
+	c.resets.add(id)
+	c.wakeWriterLocked()
+	c.mu.Unlock()
+	c.recordReset(id, true, code, "")
+	return nil, c.wasteful(0.5, "streams that were refused")
+}
+
+// trailers takes a second header section of a request.
+func (c *Conn) trailers(id uint32, b *Block, end bool) *ConnError {
+	s, err := c.receiving(id, frame.Headers)
+	if s == nil || err != nil {
+		return err
+	}
+	if !end {
+		return c.condemn(s, streamViolation(codeProtocol, "trailers without END_STREAM"))
+	}
+	return c.deliverTrailers(s, b)
+}
+
+func (c *Conn) deliverTrailers(s *Stream, b *Block) *ConnError {
+	ck := b.Check
+	if ck.Kind != trailerSection {
+		ck = note(b, trailerSection, checkTrailers)
+	}
+	if ck.Bad != "" {
+		return c.condemn(s, streamViolation(codeProtocol, ck.Bad))
+	}
+	if s.recv.length >= 0 && s.recv.received != s.recv.length {
+		return c.condemn(s, streamViolation(codeProtocol, "DATA does not add up to content-length"))
+	}
+	c.receivedEnd(s)
+	s.h.OnHeaders(b, true)
+	return nil
+}
+
+// responseHeaders is a client's part: interim responses are skipped, the final
+// one and the trailers are delivered.
+func (c *Conn) responseHeaders(id uint32, b *Block, end bool) *ConnError {
+	s, err := c.receiving(id, frame.Headers)
+	if s == nil || err != nil {
+		return err
+	}
+	if s.recv.headers {
+		if !end {
+			return c.condemn(s, streamViolation(codeProtocol, "trailers without END_STREAM"))
+		}
+		return c.deliverTrailers(s, b)
+	}
+	ck := b.Check
+	if ck.Kind != responseSection {
+		ck = note(b, responseSection, checkResponse)
+	}
+	if ck.Bad != "" {
+		return c.condemn(s, streamViolation(codeProtocol, ck.Bad))
+	}
+	status := ck.Status
+	if status >= 100 && status < 200 {
+		if end {
+			return c.condemn(s, streamViolation(codeProtocol, "an interim response ends the stream"))
+		}
+		return c.wasteful(1, "interim responses")
+	}
+	s.recv.headers = true
+	// A response to HEAD, or 204 or 304, has no body whatever its
+	// content-length says; we send no HEAD.
+	if s.recv.length = ck.Length; end && s.recv.length > 0 && status != 304 {
+		return c.condemn(s, streamViolation(codeProtocol, "the response ends before its content-length"))
+	}
+	if end {
+		c.receivedEnd(s)
+	}
+	s.h.OnHeaders(b, end)
+	return nil
+}
+
+// What a header section is taken for.
+const (
+	requestSection uint8 = iota + 1
+	responseSection
+	trailerSection
+)
+
+// note holds a section against check, once if the block lasts. A section that
+// was cut off at its limit is not judged: the floor above answers it.
+func note(b *Block, kind uint8, check func(*Block, *hpack.Check) string) hpack.Check {
+	ck := hpack.Check{Kind: kind, Length: contentLength(b)}
+	if bad := check(b, &ck); !b.TooLarge {
+		ck.Bad = bad
+	}
+	if b.Lasting {
+		b.Check = ck
+	}
+	return ck
+}
+
+// checkRequest says what makes a request's header section malformed (RFC 9113
+// sections 8.2 and 8.3), "" if nothing does. :authority is left to the floor
+// above.
+func checkRequest(b *Block, _ *hpack.Check) string {
+	var method, scheme, path bool
+	regular := false
+	for i := range b.Fields {
+		f := &b.Fields[i]
+		if len(f.Name) == 0 || f.Name[0] != ':' {
+			regular = true
+			if bad := checkField(f); bad != "" {
+				return bad
+			}
+			continue
+		}
+		if regular {
+			return "a pseudo-header field after a regular one"
+		}
+		var seen *bool
+		switch f.Name {
+		case ":method":
+			seen = &method
+		case ":scheme":
+			seen = &scheme
+		case ":path":
+			seen = &path
+			if f.Value == "" {
+				return ":path is empty"
+			}
+		case ":authority":
+			continue
+		default:
+			return "unknown pseudo-header field " + strconv.Quote(f.Name)
+		}
+		if *seen {
+			return f.Name + " twice"
+		}
+		*seen = true
+	}
+	switch {
+	case !method:
+		return ":method is missing"
+	case !scheme:
+		return ":scheme is missing"
+	case !path:
+		return ":path is missing"
+	}
+	return ""
+}
+
+// checkResponse notes the status, and says what makes the section malformed.
+func checkResponse(b *Block, ck *hpack.Check) string {
+	regular := false
+	for i := range b.Fields {
+		f := &b.Fields[i]
+		if len(f.Name) == 0 || f.Name[0] != ':' {
+			regular = true
+			if bad := checkField(f); bad != "" {
+				return bad
+			}
+			continue
+		}
+		v := f.Value
+		switch {
+		case regular:
+			return "a pseudo-header field after a regular one"
+		case f.Name != ":status":
+			return "unknown pseudo-header field " + strconv.Quote(f.Name)
+		case ck.Status != 0:
+			return ":status twice"
+		case len(v) != 3 || v[0] < '1' || v[0] > '9' || !digit(v[1]) || !digit(v[2]):
+			return ":status is no status code"
+		}
+		ck.Status = int(v[0]-'0')*100 + int(v[1]-'0')*10 + int(v[2]-'0')
+	}
+	if ck.Status == 0 {
+		return ":status is missing"
+	}
+	return ""
+}
+
+func digit(b byte) bool { return b >= '0' && b <= '9' }
+
+func checkTrailers(b *Block, _ *hpack.Check) string {
+	for i := range b.Fields {
+		f := &b.Fields[i]
+		if len(f.Name) > 0 && f.Name[0] == ':' {
+			return "a pseudo-header field in trailers"
+		}
+		if bad := checkField(f); bad != "" {
+			return bad
+		}
+	}
+	return ""
+}
+
+// checkField looks at a regular field: its name's characters, and the fields
+// that speak of an HTTP/1.1 connection (section 8.2).
+func checkField(f *hpack.Field) string {
+	if len(f.Name) == 0 {
+		return "a field without a name"
+	}
+	for i := 0; i < len(f.Name); i++ {
+		if ch := f.Name[i]; ch <= ' ' || ch >= 0x7f || ch >= 'A' && ch <= 'Z' || ch == ':' {
+			return "illegal character in a field name"
+		}
+	}
+	for i := 0; i < len(f.Value); i++ {
+		if ch := f.Value[i]; ch == 0 || ch == '\r' || ch == '\n' {
+			return "illegal character in the value of " + f.Name
+		}
+	}
+	switch f.Name {
+	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
+		return "connection-specific field " + f.Name
+	case "te":
+		if f.Value != "trailers" {
+			return "te other than trailers"
+		}
+	}
+	return ""
+}
+
+// contentLength returns the section's content-length, -1 if there is none. One
+// that is no number is as wrong as any.
+func contentLength(b *Block) int64 {
+	for i := range b.Fields {
+		if f := &b.Fields[i]; f.Name == "content-length" {
+			n, err := strconv.ParseInt(f.Value, 10, 64)
+			if err != nil || n < 0 {
+				return 1<<63 - 1
+			}
+			return n
+		}
+	}
+	return -1
+}

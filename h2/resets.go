@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package h2
+
+import "time"
+
+// resetRing remembers the streams that this side reset last: frames for them
+// that were under way are no violation.
+type resetRing struct {
+	ids [128]uint32
+	n   int
+}
+
+func (r *resetRing) add(id uint32) {
+	r.ids[r.n%len(r.ids)] = id
+	r.n++
+}
+
+func (r *resetRing) has(id uint32) bool {
+	for _, x := range r.ids {
+		if x == id {
+			return true
+		}
+	}
+	return false
+}
+
+// bucket bounds what a peer may do that costs us and leads nowhere: frames
+// that carry nothing, and violations that we answer with RST_STREAM
+// (CVE-2019-9512 to 9518, CVE-2025-8671). It holds burst tokens and regains
+// rate a second; a well-behaved peer never comes near its end.
+type bucket struct {
+	tokens float64
+	last   time.Time
+}
+
+const (
+	bucketBurst = 10000
+	bucketRate  = 10000
+)
+
+// take uses cost tokens at time now, and reports whether there were enough.
+func (b *bucket) take(cost float64, now time.Time) bool {
+	if b.last.IsZero() {
+		b.tokens = bucketBurst
+	} else {
+		b.tokens = min(bucketBurst, b.tokens+now.Sub(b.last).Seconds()*bucketRate)
+	}
+	b.last = now
+	b.tokens -= cost
+	return b.tokens >= 0
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package h2
+
+import (
+	"github.com/faultline-rpc/faultline/event"
+	"github.com/faultline-rpc/faultline/h2/frame"
+)
+
+// onSettings takes SETTINGS or their acknowledgement (RFC 9113 section 6.5).
+func (c *Conn) onSettings(h frame.Header, p []byte) *ConnError {
+	if h.Flags.Has(frame.Ack) {
+		c.mu.Lock()
+		c.peer.acked = true
+		c.settledLocked()
+		c.mu.Unlock()
+		return nil
+	}
+	if err := c.wasteful(10, "SETTINGS"); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	for s := range frame.EachSetting(p) {
+		if err := c.applyLocked(s); err != nil {
+			c.mu.Unlock()
+			return err
+		}
+	}
+	c.out.b = frame.AppendSettingsAck(c.out.b)
+	calm := c.replyLocked()
+	c.wakeWriterLocked()
+	first := !c.peer.ready
+	c.peer.ready = true
+	c.settledLocked()
+	c.mu.Unlock()
+	if !calm {
+		return violation(codeCalm, "SETTINGS faster than their acknowledgements are read")
+	}
+	if first {
+		c.announceReady()
+	}
+	return nil
+}
+
+// settledLocked restarts or stops the timer that waits for the peer's SETTINGS
+// and for the acknowledgement of ours.
+func (c *Conn) settledLocked() {
+	if c.peer.ready && c.peer.acked {
+		c.life.prefaceTimer.Stop()
+	}
+}
+
+func (c *Conn) announceReady() {
+	if c.cfg.Sink != nil {
+		c.cfg.Sink.Record(event.ConnOpened{Conn: c.cfg.ConnID, Role: c.role(),
+			Local: c.nc.LocalAddr().String(), Remote: c.nc.RemoteAddr().String()})
+	}
+	c.h.Ready()
+}
+
+// applyLocked takes one setting of the peer's (section 6.5.2).
+func (c *Conn) applyLocked(s frame.Setting) *ConnError {
+	if code, reason := frame.CheckSetting(s); code != codeNo {
+		return violation(code, "%s", reason)
+	}
+	switch s.ID {
+	case frame.SettingHeaderTableSize:
+		c.peer.enc.SetMaxTableSize(s.Value)
+	case frame.SettingEnablePush:
+		if !c.server && s.Value != 0 {
+			// "A server MUST NOT send it with a value of 1" in effect: section 6.5.2.
+			return violation(codeProtocol, "the server sent ENABLE_PUSH 1")
+		}
+	case frame.SettingMaxConcurrentStreams:
+		c.peer.maxStreams = s.Value
+		c.grantSlotsLocked()
+	case frame.SettingInitialWindowSize:
+		return c.resizeWindowsLocked(int64(s.Value))
+	case frame.SettingMaxFrameSize:
+		c.peer.maxFrame = int(s.Value)
+	case frame.SettingMaxHeaderListSize:
+		c.peer.maxHeaderList = uint64(s.Value)
+	}
+	return nil
+}
+
+// resizeWindowsLocked applies a new INITIAL_WINDOW_SIZE to the streams that
+// are open; their windows may become negative (section 6.9.2).
+func (c *Conn) resizeWindowsLocked(size int64) *ConnError {
+	delta := size - c.peer.streamWindow
+	c.peer.streamWindow = size
+	ok := true
+	c.streams.each(func(s *Stream) {
+		ok = s.sendWindow.add(delta) && ok
+		c.unblockLocked(s)
+	})
+	if !ok {
+		return violation(codeFlow, "INITIAL_WINDOW_SIZE %d makes a stream's window exceed 2^31-1", size)
+	}
+	return nil
+}
+
+// pings are the PINGs sent and not answered yet.
+type pings struct {
+	next    uint64
+	waiting []ping
+}
+
+type ping struct {
+	id  uint64
+	ack func()
+}
+
+// maxPings bounds the PINGs that wait for an answer.
+const maxPings = 16
+
+// Ping sends a PING. ack runs on the reader when the peer has answered. It
+// returns false if the connection is over, or if sixteen answers are due
+// already.
+func (c *Conn) Ping(ack func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life.phase >= closing || len(c.pings.waiting) >= maxPings {
+		return false
+	}
+	c.pingLocked(ack)
+	c.wakeWriterLocked()
+	return true
+}
+
+func (c *Conn) pingLocked(ack func()) {
+	c.pings.next++
+	c.pings.waiting = append(c.pings.waiting, ping{c.pings.next, ack})
+	c.out.b = frame.AppendPing(c.out.b, false, pingData(c.pings.next))
+}
+
+func pingData(id uint64) (p [8]byte) {
+	for i := range p {
+		p[i] = byte(id >> (56 - 8*i))
+	}
+	return p
+}
+
+// onPing answers a PING, or takes the answer to one of ours (section 6.7).
+func (c *Conn) onPing(h frame.Header, p []byte) *ConnError {
+	data := [8]byte(p)
+	if h.Flags.Has(frame.Ack) {
+		c.pingAnswered(data)
+		return nil
+	}
+	if err := c.wasteful(1, "PING"); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.out.b = frame.AppendPing(c.out.b, true, data)
+	calm := c.replyLocked()
+	c.wakeWriterLocked()
+	c.mu.Unlock()
+	if !calm {
+		return violation(codeCalm, "PINGs faster than their answers are read")
+	}
+	return nil
+}
+
+func (c *Conn) pingAnswered(data [8]byte) {
+	var ack func()
+	c.mu.Lock()
+	for i, w := range c.pings.waiting {
+		if pingData(w.id) == data {
+			ack = w.ack
+			c.pings.waiting = append(c.pings.waiting[:i], c.pings.waiting[i+1:]...)
+			break
+		}
+	}
+	c.mu.Unlock()
+	if ack != nil {
+		ack()
+	}
+}
