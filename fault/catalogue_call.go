@@ -23,7 +23,7 @@ var (
 	CodecMarshal = entry(Entry{
 		ID: "codec.marshal", Codes: set(codes.Internal), By: ByBoth,
 		Summary: "the message does not marshal",
-		Cause:   "This side's own message could not be turned into bytes: a string that is not valid UTF-8, a missing required field, a value that is not of the codec's message kind, or a nil message.",
+		Cause:   "This side's own message could not be turned into bytes. A string is not valid UTF-8, a required field is missing, or the value is nil or not of the kind that the codec encodes.",
 		Remedy:  "Read the cause, which names the field. Use bytes for data that is not text, and pass the generated message type (a pointer) to the call.",
 		Spec:    statusCodes, Rooms: rooms("codec", "wire", "call", "server"),
 	})
@@ -108,7 +108,7 @@ var (
 	CallInsecureCredentials = entry(Entry{
 		ID: "call.insecure-credentials", Codes: set(codes.Unauthenticated), By: ByClient,
 		Summary: "the per-call credentials need a secure connection and this one is cleartext",
-		Cause:   "The credentials answer true to RequireTransportSecurity, since a token sent in the clear can be stolen, and the connection uses insecure.NewCredentials() or another security level below the one required.",
+		Cause:   "The credentials answer true to RequireTransportSecurity, since a token sent in the clear can be stolen. The connection uses insecure.NewCredentials(), or another security level below the one required, so the call was not sent.",
 		Remedy:  "Use TLS (WithTransportCredentials). For local tests only, use credentials whose RequireTransportSecurity returns false, or google.golang.org/grpc/credentials/local.",
 		Spec:    statusCodes, Rooms: rooms("call"),
 	})

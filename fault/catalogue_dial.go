@@ -97,7 +97,7 @@ var (
 	TLSClientCertRejected = entry(Entry{
 		ID: "tls.client-cert-rejected", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "the server rejected the client's certificate",
-		Cause:   "The client presented a certificate and the server answered with an alert: an unknown authority, an expired or revoked certificate, a key usage that excludes client authentication, or a name its policy does not admit.",
+		Cause:   "The client presented a certificate and the server answered with an alert. It does not know the authority, the certificate is expired or revoked, its key usage excludes client authentication, or its name is not one the server's policy admits.",
 		Remedy:  "Read the alert in the evidence. Check that the certificate is in date, has the extended key usage clientAuth and is signed by an authority in the server's tls.Config.ClientCAs; the server's log usually says more.",
 		Spec:    rfc8446 + "#section-6.2", Rooms: rooms("channel"),
 	})

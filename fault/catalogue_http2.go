@@ -108,7 +108,7 @@ var (
 	HTTP2RSTInadequateSecurity = entry(Entry{
 		ID: "http2.rst-inadequate-security", Codes: set(codes.PermissionDenied), By: ByClient,
 		Summary: "the server finds the connection's security inadequate",
-		Cause:   "The stream was reset with INADEQUATE_SECURITY: the server's policy wants a newer TLS version or a better cipher suite than this connection has.",
+		Cause:   "The stream was reset with INADEQUATE_SECURITY. The server's policy wants a newer TLS version or a better cipher suite than this connection has.",
 		Remedy:  "Let the client offer TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM; remove restrictions from MinVersion, MaxVersion and CipherSuites in its tls.Config.",
 		Spec:    protocol + "#errors", Rooms: rooms("wire"),
 	})

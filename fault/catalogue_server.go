@@ -101,7 +101,7 @@ var (
 	PolicyUnauthenticated = entry(Entry{
 		ID: "policy.unauthenticated", Codes: set(codes.Unauthenticated), By: ByServer,
 		Summary: "the call carries no valid credentials",
-		Cause:   "The server's authentication could not tell who is calling: the token is missing, malformed, expired, or signed for another audience.",
+		Cause:   "The server's authentication could not tell who is calling. The token is missing, malformed, expired, or signed for another audience.",
 		Remedy:  "Attach credentials with WithPerRPCCredentials (or PerRPCCredentials on the call), refresh an expired token, and check that proxies between forward the authorization field.",
 		Spec:    statusCodes, Rooms: rooms("intercept", "server"),
 	})

@@ -56,12 +56,12 @@ type Args struct {
 }
 
 // New stamps a fault with the circumstance e. It is the only constructor of
-// faults. A code that is not among e's is a bug of the caller: the default is
-// used instead, and the tests fail on it.
+// faults. A code that is not among e's is a mistake of the caller: the default
+// is used instead, and [Fault.Misplaced] tells.
 func (e *Entry) New(a Args) *Fault {
 	f := &Fault{entry: e, code: a.Code, side: a.Side, processed: a.Processed, evidence: a.Evidence, cause: a.Cause}
 	if !e.allows(a.Code) {
-		f.code = e.fallback()
+		f.code, f.misplaced = e.fallback(), a.Code
 	}
 	switch {
 	case a.Verbatim:
@@ -75,6 +75,9 @@ func (e *Entry) New(a Args) *Fault {
 	}
 	return f
 }
+
+// String returns the entry's id.
+func (e *Entry) String() string { return string(e.ID) }
 
 // Newf is [Entry.New] with a formatted message.
 func (e *Entry) Newf(a Args, format string, args ...any) *Fault {

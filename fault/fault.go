@@ -5,6 +5,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -21,6 +22,7 @@ type Fault struct {
 	code      codes.Code
 	side      Side
 	processed Processed
+	misplaced codes.Code // asked for, but not among the entry's; else OK
 	message   string
 	details   []*anypb.Any
 	evidence  *Evidence
@@ -72,6 +74,11 @@ func (f *Fault) Layer() Layer { return f.entry.Layer }
 // Code returns the gRPC code, never OK.
 func (f *Fault) Code() codes.Code { return f.code }
 
+// Misplaced reports that the fault was made with a code that its circumstance
+// does not carry, and has the default in its place. It is a mistake in this
+// library, which tests look for; the ladder (%+v) shows the code.
+func (f *Fault) Misplaced() bool { return f.misplaced != codes.OK }
+
 // Side returns who decided or did it.
 func (f *Fault) Side() Side { return f.side }
 
@@ -114,9 +121,10 @@ func (f *Fault) Error() string {
 	return fmt.Sprintf("rpc error: code = %s desc = %s", f.code, f.message)
 }
 
-// Proto returns the failure as google.rpc.Status. It is the caller's to change.
+// Proto returns the failure as google.rpc.Status, its message made valid UTF-8
+// as protobuf demands. It is the caller's to change.
 func (f *Fault) Proto() *spb.Status {
-	p := &spb.Status{Code: int32(f.code), Message: f.message}
+	p := &spb.Status{Code: int32(f.code), Message: strings.ToValidUTF8(f.message, "\uFFFD")}
 	for _, d := range f.details {
 		p.Details = append(p.Details, proto.Clone(d).(*anypb.Any))
 	}
