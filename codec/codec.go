@@ -205,7 +205,8 @@ func check(limit Limit, form Form, n int) error {
 		return limit.Exceeded(form, int64(n))
 	}
 	if uint64(n) > math.MaxUint32 {
-		return Limit{Bytes: math.MaxUint32, Option: "of gRPC's four-byte length"}.Exceeded(form, int64(n))
+		return fault.CodecTooLarge.Newf(fault.Args{Side: fault.Local, Evidence: &fault.Evidence{Limit: math.MaxUint32, Size: int64(n)}},
+			"%s has %d bytes, the four bytes of its length can say %d", form, n, uint32(math.MaxUint32))
 	}
 	return nil
 }

@@ -34,9 +34,9 @@ type Form string
 // The forms.
 const (
 	Sent             Form = "message to send"
-	SentCompressed   Form = "message to send, after compression"
+	SentCompressed   Form = "message to send (compressed)"
 	Received         Form = "received message"
-	ReceivedInflated Form = "received message, after decompression"
+	ReceivedInflated Form = "received message (decompressed)"
 )
 
 // Exceeded stamps codec.too-large: a message of size bytes in that form met
