@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test race lint fuzz bench conformance baseline ci
+
+SUITE ?= all
+
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## provoke every row of the error table over real sockets
+	go run ./cmd/faultline demo
+
+test: ## all tests of the library
+	go test ./...
+
+race: ## all tests under the race detector
+	.ci/run race
+
+lint: ## gofmt, go vet, staticcheck, tidy go.mod files
+	.ci/run format lint
+
+fuzz: ## each fuzz target for a moment
+	.ci/run fuzz
+
+bench: ## compare with grpc-go, connect-go and a raw TCP echo (takes minutes)
+	go -C bench run .
+
+conformance: ## SUITE=interop, h2spec or all (the default)
+	go -C conformance run ./cmd/conformance -suite $(SUITE)
+
+baseline: ## the same suites against grpc-go and net/http
+	go -C conformance run ./cmd/conformance -suite $(SUITE) -baseline
+
+ci: ## everything that must hold before a change is merged
+	.ci/run
