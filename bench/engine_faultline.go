@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build faultline
+
+package main
+
+import (
+	"net"
+
+	"github.com/faultline-rpc/faultline"
+	"google.golang.org/grpc/credentials/insecure"
+	pb "google.golang.org/grpc/interop/grpc_testing"
+)
+
+// faultlineEngines is ours, with its defaults but for the number of streams, which must admit the largest workload.
+func faultlineEngines() []engine {
+	return []engine{{
+		name: engineFaultline,
+		serve: func(l net.Listener, svc *service) error {
+			s := faultline.NewServer(faultline.MaxConcurrentStreams(4096))
+			pb.RegisterBenchmarkServiceServer(s, svc)
+			return s.Serve(l)
+		},
+		dial: func(addr string) (client, error) {
+			cc, err := faultline.NewClient("passthrough:///"+addr, faultline.WithTransportCredentials(insecure.NewCredentials()))
+			if err != nil {
+				return nil, err
+			}
+			return newStub(cc), nil
+		},
+	}}
+}
