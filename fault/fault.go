@@ -182,3 +182,11 @@ func (f *Fault) WithProcessed(p Processed) *Fault {
 	g.processed = p
 	return &g
 }
+
+// WithEvidence returns f with ev in place of its evidence: a floor above adds
+// what only it knows, such as the address.
+func (f *Fault) WithEvidence(ev Evidence) *Fault {
+	g := *f
+	g.evidence = &ev
+	return &g
+}
