@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
+	estats "google.golang.org/grpc/experimental/stats"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/faultline-rpc/faultline/event"
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/h2"
+)
+
+// Config holds a channel's settings. Zero values mean the defaults named.
+type Config struct {
+	// Creds secures connections. It must be given, insecure.NewCredentials()
+	// for plaintext.
+	Creds credentials.TransportCredentials
+	// CredsBundle is handed to resolvers and balancers.
+	CredsBundle credentials.Bundle
+	// Authority overrides :authority and the name verified by TLS.
+	Authority string
+	// UserAgent is sent to proxies and handed to balancers.
+	UserAgent string
+	// Resolvers are asked before the registered ones.
+	Resolvers []resolver.Builder
+	// DefaultScheme is the scheme of targets without one. Default "dns".
+	DefaultScheme string
+	// Dialer opens connections instead of the net package; proxies from the
+	// environment are then left to it.
+	Dialer func(ctx context.Context, addr string) (net.Conn, error)
+	// NoProxy ignores HTTPS_PROXY.
+	NoProxy bool
+	// LocalDNSResolution resolves dns targets here even if a proxy could.
+	LocalDNSResolution bool
+	// Backoff paces connection attempts. Default backoff.DefaultConfig.
+	Backoff backoff.Config
+	// MinConnectTimeout is the least time for one attempt, from the dial to
+	// the peer's SETTINGS. Default 20 s.
+	MinConnectTimeout time.Duration
+	// DefaultServiceConfig is the JSON service config that applies while the
+	// resolver gives none.
+	DefaultServiceConfig string
+	// DisableServiceConfig ignores the resolver's service config.
+	DisableServiceConfig bool
+	// H2 configures connections. The channel sets ConnID and Sink.
+	H2 h2.Config
+	// ConnID numbers connections for events; nil numbers them 0.
+	ConnID func() uint64
+	// Sink observes events; nil is free.
+	Sink event.Sink
+	// Metrics is handed to balancers and resolvers; nil drops measurements.
+	Metrics estats.MetricsRecorder
+	// SubchannelConn returns a grpc.ClientConnInterface whose calls use one
+	// subchannel only, by [Subchannel.Pick]. Balancers need it for producers,
+	// such as client-side health checks and ORCA reports.
+	SubchannelConn func(*Subchannel) any
+}
+
+// ErrClosed is returned by Pick on a closed channel.
+var ErrClosed = errors.New("channel is closed")
+
+// Channel is a client's way to one target. It is idle until the first Pick or
+// Connect. Its methods may be called from any goroutine.
+type Channel struct {
+	cfg       Config
+	target    string
+	parsed    resolver.Target
+	builder   resolver.Builder
+	authority string
+	proxy     *proxy         // nil: connections are direct
+	fallback  *ServiceConfig // Config.DefaultServiceConfig, or nil
+
+	ctx    context.Context // ends with Close; the parent of connection attempts
+	cancel context.CancelFunc
+
+	state     stateCell
+	picks     atomic.Pointer[pickGeneration]
+	cause     atomic.Pointer[fault.Fault] // the latest thing that went wrong beneath the picker
+	addressed atomic.Bool                 // the resolver has delivered addresses once
+	resolver  resolverHost
+	balancer  balancerHost
+
+	mu      sync.Mutex
+	started bool                     // guarded by mu
+	closed  bool                     // guarded by mu
+	subs    map[*Subchannel]struct{} // guarded by mu
+	links   map[*link]struct{}       // guarded by mu: connections, draining ones too
+}
+
+// New makes an idle channel to target. A target that cannot work is reported
+// as resolve.bad-target.
+func New(target string, cfg Config) (*Channel, error) {
+	if cfg.Creds == nil {
+		return nil, errors.New("channel: no transport credentials; expected Config.Creds, insecure.NewCredentials() for plaintext")
+	}
+	if cfg.Backoff == (backoff.Config{}) {
+		cfg.Backoff = backoff.DefaultConfig
+	}
+	if cfg.MinConnectTimeout <= 0 {
+		cfg.MinConnectTimeout = defaultMinConnectTimeout
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = noMetrics{}
+	}
+	c := &Channel{cfg: cfg, target: target, subs: map[*Subchannel]struct{}{}, links: map[*link]struct{}{}}
+	var err error
+	if c.parsed, c.builder, err = parseTarget(target, &c.cfg); err != nil {
+		return nil, err
+	}
+	if c.authority, err = findAuthority(target, c.parsed, c.builder, cfg.Authority, cfg.Creds); err != nil {
+		return nil, err
+	}
+	if cfg.DefaultServiceConfig != "" {
+		if c.fallback, err = parseServiceConfig(cfg.DefaultServiceConfig); err != nil {
+			return nil, fmt.Errorf("channel: default service config: %w", err)
+		}
+	}
+	c.proxy = findProxy(c)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.resolver.c = c
+	c.balancer.c = c
+	c.picks.Store(newGeneration(startPicker{c}))
+	return c, nil
+}
+
+// Target returns the target as New got it.
+func (c *Channel) Target() string { return c.target }
+
+// Authority returns the :authority of calls.
+func (c *Channel) Authority() string { return c.authority }
+
+// State returns the connectivity.
+func (c *Channel) State() connectivity.State { return c.state.get() }
+
+// WaitForStateChange returns true when the connectivity is not from, false
+// when ctx ends before.
+func (c *Channel) WaitForStateChange(ctx context.Context, from connectivity.State) bool {
+	return c.state.wait(ctx, from)
+}
+
+// Connect leaves IDLE, without waiting for a connection.
+func (c *Channel) Connect() {
+	if !c.start() {
+		c.balancer.exitIdle()
+	}
+}
+
+// start begins to resolve. It reports whether it was the first to ask.
+func (c *Channel) start() bool {
+	c.mu.Lock()
+	if c.started || c.closed {
+		c.mu.Unlock()
+		return false
+	}
+	c.started = true
+	c.publishLocked(connectivity.Connecting, queuePicker{})
+	c.mu.Unlock()
+	c.resolver.start()
+	return true
+}
+
+// ResetConnectBackoff makes subchannels that wait after a failure try again
+// at once, and the next failure count as the first.
+func (c *Channel) ResetConnectBackoff() {
+	c.mu.Lock()
+	subs := make([]*Subchannel, 0, len(c.subs))
+	for s := range c.subs {
+		subs = append(subs, s)
+	}
+	c.mu.Unlock()
+	for _, s := range subs {
+		s.resetBackoff()
+	}
+}
+
+// Close ends all connections, with GOAWAY, and the calls on them; Pick returns
+// ErrClosed from then on. It waits for the resolver and the balancer to end,
+// and may be called again.
+func (c *Channel) Close() {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return
+	}
+	c.closed = true
+	c.publishLocked(connectivity.Shutdown, closedPicker{})
+	c.mu.Unlock()
+	c.cancel()
+	c.resolver.close()
+	c.balancer.close()
+	c.mu.Lock()
+	subs, links := c.subs, c.links
+	c.subs, c.links = nil, nil
+	c.mu.Unlock()
+	for s := range subs {
+		s.Shutdown()
+	}
+	for l := range links {
+		l.conn.Close(0, "channel closed")
+	}
+}
+
+// publishLocked shows a new state and picker to calls.
+func (c *Channel) publishLocked(s connectivity.State, p balancer.Picker) {
+	if s == connectivity.Ready {
+		c.cause.Store(nil)
+	}
+	old := c.picks.Swap(newGeneration(p))
+	c.state.set(s)
+	close(old.changed)
+}
+
+// publish is publishLocked, unless the channel is closed.
+func (c *Channel) publish(s connectivity.State, p balancer.Picker) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.publishLocked(s, p)
+	}
+}
+
+// blame keeps f as the reason of failing picks.
+func (c *Channel) blame(f *fault.Fault) { c.cause.Store(f) }
+
+// track remembers a connection for Close. It reports false after Close.
+func (c *Channel) track(l *link) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.links[l] = struct{}{}
+	return true
+}
+
+func (c *Channel) untrack(l *link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.links, l)
+}
+
+// noMetrics drops measurements.
+type noMetrics struct {
+	estats.UnimplementedMetricsRecorder
+}

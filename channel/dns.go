@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/resolver"
+)
+
+const (
+	// dnsMinInterval is the least time between two successful look-ups.
+	dnsMinInterval = 30 * time.Second
+	// dnsTimeout bounds one look-up.
+	dnsTimeout = 30 * time.Second
+)
+
+// dnsBuilder resolves dns:///host:port and dns://server/host:port by A and
+// AAAA records. Unlike grpc-go's it hands on the look-up's error, typed.
+type dnsBuilder struct {
+	// lookup stands in for the system's look-up in tests.
+	lookup func(ctx context.Context, host string) ([]string, error)
+}
+
+func (*dnsBuilder) Scheme() string { return "dns" }
+
+func (b *dnsBuilder) Build(t resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	host, port, err := splitEndpoint(t.Endpoint())
+	if err != nil {
+		return nil, err
+	}
+	if net.ParseIP(host) != nil {
+		_ = cc.UpdateState(resolver.State{Addresses: []resolver.Address{{Addr: net.JoinHostPort(host, port)}}})
+		return staticResolver{}, nil
+	}
+	lookup := b.lookup
+	if lookup == nil {
+		r, err := netResolver(t.URL.Host)
+		if err != nil {
+			return nil, err
+		}
+		lookup = r.LookupHost
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &dnsResolver{host: host, port: port, lookup: lookup, cc: cc,
+		cancel: cancel, now: make(chan struct{}, 1), done: make(chan struct{})}
+	go r.watch(ctx)
+	return r, nil
+}
+
+// dnsServer returns the address of the name server in a target's authority.
+func dnsServer(authority string) (string, error) {
+	host, port, err := net.SplitHostPort(authority)
+	if err != nil {
+		host, port = authority, "53"
+	}
+	if host == "" || !validPort(port) {
+		return "", fmt.Errorf("bad name server %q; expected host or host:port", authority)
+	}
+	if n := len(host); n > 2 && host[0] == '[' && host[n-1] == ']' {
+		host = host[1 : n-1]
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+func netResolver(authority string) (*net.Resolver, error) {
+	if authority == "" {
+		return net.DefaultResolver, nil
+	}
+	server, err := dnsServer(authority)
+	if err != nil {
+		return nil, err
+	}
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, server)
+	}}, nil
+}
+
+// dnsResolver watches one name. A look-up follows a request for it, but not
+// sooner than dnsMinInterval after the last success; failures are repeated
+// with backoff.
+type dnsResolver struct {
+	host, port string
+	lookup     func(ctx context.Context, host string) ([]string, error)
+	cc         resolver.ClientConn
+	cancel     context.CancelFunc
+	now        chan struct{} // capacity 1: requests made meanwhile are one
+	done       chan struct{}
+}
+
+// ResolveNow asks for a look-up. It never blocks.
+func (r *dnsResolver) ResolveNow(resolver.ResolveNowOptions) {
+	select {
+	case r.now <- struct{}{}:
+	default:
+	}
+}
+
+// Close ends the watch and waits for it.
+func (r *dnsResolver) Close() {
+	r.cancel()
+	<-r.done
+}
+
+func (r *dnsResolver) watch(ctx context.Context) {
+	defer close(r.done)
+	for failures := 0; ; {
+		wait := dnsMinInterval
+		if err := r.resolve(ctx); err != nil {
+			wait = backoffDelay(backoff.DefaultConfig, failures, rand.Float64())
+			failures++
+		} else {
+			failures = 0
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		if failures > 0 {
+			continue
+		}
+		select {
+		case <-r.now:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// resolve looks the name up once and reports what came of it.
+func (r *dnsResolver) resolve(ctx context.Context) error {
+	lctx, cancel := context.WithTimeout(ctx, dnsTimeout)
+	defer cancel()
+	hosts, err := r.lookup(lctx, r.host)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err == nil && len(hosts) == 0 {
+		err = &net.DNSError{Err: "the answer holds no address", Name: r.host, IsNotFound: true}
+	}
+	if err != nil {
+		var dns *net.DNSError
+		if !errors.As(err, &dns) {
+			err = &net.DNSError{UnwrapErr: err, Err: err.Error(), Name: r.host, IsTimeout: errors.Is(err, context.DeadlineExceeded)}
+		}
+		r.cc.ReportError(err)
+		return err
+	}
+	state := resolver.State{Addresses: make([]resolver.Address, len(hosts))}
+	for i, h := range hosts {
+		state.Addresses[i].Addr = net.JoinHostPort(h, r.port)
+	}
+	return r.cc.UpdateState(state)
+}

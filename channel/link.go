@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package channel
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/h2"
+)
+
+// link is one connection, from the dial to its end:
+//
+//	dial (dial.go, proxy.go) -> handshake (tls.go) -> the peer's SETTINGS,
+//	or what came instead (preface.go) -> ready -> GOAWAY or the end
+//
+// It is the connection's h2.ConnHandler.
+type link struct {
+	sub     *Subchannel
+	attempt *attempt
+	addr    resolver.Address
+	conn    *h2.Conn
+	peer    peer.Peer
+	ev      fault.Evidence // what is known of the connection
+	secure  bool           // the handshake was TLS
+	disarm  func() bool    // stops the connect deadline
+	isReady atomic.Bool
+}
+
+// errGivenUp aborts a connection whose attempt ended before it was ready.
+var errGivenUp = errors.New("the connection attempt is over")
+
+// dial opens a connection to addr and shakes hands over it. The fault is
+// returned if the attempt may go on with the next address.
+func (s *Subchannel) dial(a *attempt, addr resolver.Address) (*link, *fault.Fault) {
+	c := s.c
+	ctx := withHandshakeInfo(a.ctx, credentials.ClientHandshakeInfo{Attributes: addr.Attributes})
+	d := c.plan(addr)
+	nc, f := d.open(ctx, c)
+	if f != nil {
+		return nil, f
+	}
+	ev := d.evidence(c)
+	ev.Local = addrString(nc.LocalAddr())
+	nc, info, f := c.handshake(ctx, nc, c.serverName(addr), ev)
+	if f != nil {
+		return nil, f
+	}
+	l := &link{sub: s, attempt: a, addr: addr, ev: ev,
+		peer:   peer.Peer{Addr: nc.RemoteAddr(), LocalAddr: nc.LocalAddr(), AuthInfo: info},
+		secure: info != nil && info.AuthType() == "tls"}
+	cfg := c.cfg.H2
+	cfg.Sink = c.cfg.Sink
+	if c.cfg.ConnID != nil {
+		cfg.ConnID = c.cfg.ConnID()
+	}
+	armed := make(chan struct{})
+	l.disarm = context.AfterFunc(a.ctx, func() {
+		<-armed
+		l.conn.Abort(errGivenUp)
+	})
+	l.conn = h2.NewClient(nc, cfg, l)
+	close(armed)
+	if !c.track(l) {
+		l.conn.Abort(errGivenUp)
+	}
+	return l, nil
+}
+
+// serverName is what the handshake verifies: the authority option, the
+// address's own name, the channel's authority.
+func (c *Channel) serverName(a resolver.Address) string {
+	if c.cfg.Authority == "" && a.ServerName != "" {
+		return a.ServerName
+	}
+	return c.authority
+}
+
+// serve reads until the connection ends. It returns nil if it had been ready.
+func (l *link) serve() *fault.Fault {
+	err := l.conn.Run()
+	l.disarm()
+	l.sub.c.untrack(l)
+	l.sub.lost(l)
+	if l.isReady.Load() {
+		return nil
+	}
+	return l.prefaceFault(err)
+}
+
+// Ready implements h2.ConnHandler.
+func (l *link) Ready() {
+	if !l.disarm() {
+		return // the deadline was first: the connection is being aborted
+	}
+	if !l.sub.becameReady(l.attempt, l) {
+		l.conn.Abort(errGivenUp)
+		return
+	}
+	l.isReady.Store(true)
+}
+
+// NewStream implements h2.ConnHandler: servers open no streams.
+func (l *link) NewStream(*h2.Block) *h2.Stream { return nil }
+
+// BatchEnd implements h2.ConnHandler.
+func (l *link) BatchEnd() {}
+
+// GoAway implements h2.ConnHandler: the connection lives on for the streams it
+// carries.
+func (l *link) GoAway(*h2.GoAwayError) { l.sub.lost(l) }
+
+// Closed implements h2.ConnHandler.
+func (l *link) Closed(*h2.ConnError) { l.sub.lost(l) }
+
+func addrString(a net.Addr) string {
+	if a == nil {
+		return ""
+	}
+	return a.String()
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package channel
+
+import (
+	"google.golang.org/grpc/resolver"
+)
+
+// ownResolver returns the built-in resolver for scheme, or nil.
+func ownResolver(scheme string) resolver.Builder {
+	switch scheme {
+	case "dns":
+		return &dnsBuilder{}
+	case "passthrough":
+		return passthroughBuilder{}
+	case "unix", "unix-abstract":
+		return unixBuilder(scheme)
+	}
+	return nil
+}
+
+// staticResolver is the resolver of a target that is its own address.
+type staticResolver struct{}
+
+func (staticResolver) ResolveNow(resolver.ResolveNowOptions) {}
+func (staticResolver) Close()                                {}
+
+// passthroughBuilder hands the endpoint to the dialer as it is.
+type passthroughBuilder struct{}
+
+func (passthroughBuilder) Scheme() string { return "passthrough" }
+
+func (passthroughBuilder) Build(t resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	// A balancer's refusal changes nothing: there is no other address.
+	_ = cc.UpdateState(resolver.State{Addresses: []resolver.Address{{Addr: t.Endpoint()}}})
+	return staticResolver{}, nil
+}
+
+// unixBuilder resolves "unix" and "unix-abstract" targets
+// (https://github.com/grpc/grpc/blob/master/doc/naming.md).
+type unixBuilder string
+
+func (b unixBuilder) Scheme() string { return string(b) }
+
+func (b unixBuilder) Build(t resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	addr := resolver.Address{Addr: unixPath(t)}
+	if b == "unix-abstract" {
+		addr.Addr = "@" + addr.Addr // net's spelling of a leading NUL
+	}
+	addr.Attributes = addr.Attributes.WithValue(networkKey{}, "unix")
+	_ = cc.UpdateState(resolver.State{Addresses: []resolver.Address{addr}})
+	return staticResolver{}, nil
+}
+
+// OverrideAuthority implements resolver.AuthorityOverrider: a path is no
+// authority.
+func (unixBuilder) OverrideAuthority(resolver.Target) string { return "localhost" }
+
+// unixPath returns the path of "unix:path" and "unix:///path". Endpoint would
+// lose the leading slash.
+func unixPath(t resolver.Target) string {
+	if t.URL.Path != "" {
+		return t.URL.Path
+	}
+	return t.URL.Opaque
+}
+
+// networkKey is the attribute that names the network of an address.
+type networkKey struct{}
+
+// networkName is comparable, as attributes ask for.
+func networkOf(a resolver.Address) string {
+	s, _ := a.Attributes.Value(networkKey{}).(string)
+	return s
+}

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package channel
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/faultline-rpc/faultline/event"
+	"github.com/faultline-rpc/faultline/fault"
+)
+
+// Subchannel keeps a connection to one server
+// (https://github.com/grpc/grpc/blob/master/doc/connectivity-semantics-and-api.md):
+//
+//	          connect              ready
+//	+------+ ---------> +------------+ ---------> +-------+
+//	| IDLE |            | CONNECTING |            | READY |
+//	+------+ <--+       +------------+            +-------+
+//	    ^       |             | fail: no address      |
+//	    | retry |             v could be connected    |
+//	    |       |  +-------------------+              |
+//	    +-------+--| TRANSIENT_FAILURE |              |
+//	            |  +-------------------+              |
+//	            +-------------------------------------+
+//	               lost: GOAWAY, or the connection broke
+//
+//	shutdown leads from every state to SHUTDOWN, which is final.
+//
+// The functions of the arrows, below, are the only ones that change the state.
+// The fault of the last failed attempt is kept until a connection is ready.
+//
+// A Subchannel is a balancer.SubConn. Its methods may be called from any
+// goroutine.
+type Subchannel struct {
+	balancer.SubConn // nil: asked for by the interface; every public method is here or in producer.go
+
+	c      *Channel
+	policy *policy
+	listen func(balancer.SubConnState)
+	ready  atomic.Pointer[link] // the connection in READY, else nil
+
+	mu       sync.Mutex
+	state    connectivity.State // guarded by mu
+	addrs    []resolver.Address // guarded by mu: never changed in place
+	last     *fault.Fault       // guarded by mu: why the last attempt failed
+	failures int                // guarded by mu: failed attempts in a row
+	attempt  *attempt           // guarded by mu: in CONNECTING
+	retry    *time.Timer        // guarded by mu: in TRANSIENT_FAILURE
+
+	extras producers
+}
+
+// attempt is one stay in CONNECTING.
+type attempt struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	next   time.Time // when the next attempt may start
+}
+
+func newSubchannel(c *Channel, p *policy, addrs []resolver.Address, listen func(balancer.SubConnState)) *Subchannel {
+	s := &Subchannel{c: c, policy: p, addrs: slices.Clone(addrs), listen: listen}
+	if s.listen == nil {
+		s.listen = func(st balancer.SubConnState) { p.b.UpdateSubConnState(s, st) }
+	}
+	return s
+}
+
+// String names the subchannel by its first address.
+func (s *Subchannel) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fmt.Sprintf("subchannel %s", s.addrs[0].Addr)
+}
+
+// State returns the subchannel's state and, unless it is READY, why the last
+// attempt to connect failed.
+func (s *Subchannel) State() (connectivity.State, *fault.Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state, s.last
+}
+
+// Pick returns the subchannel's connection; false unless it is READY.
+func (s *Subchannel) Pick() (Picked, bool) {
+	if l := s.ready.Load(); l != nil {
+		return l.picked(balancer.PickResult{SubConn: s}), true
+	}
+	return Picked{}, false
+}
+
+// Connect implements balancer.SubConn: IDLE to CONNECTING.
+func (s *Subchannel) Connect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == connectivity.Idle {
+		s.connectLocked()
+	}
+}
+
+// connectLocked starts an attempt over all addresses. It has as long as the
+// backoff asks for, and no less than MinConnectTimeout.
+func (s *Subchannel) connectLocked() {
+	pause := backoffDelay(s.c.cfg.Backoff, s.failures, rand.Float64())
+	now := time.Now()
+	a := &attempt{next: now.Add(pause)}
+	a.ctx, a.cancel = context.WithDeadline(s.c.ctx, now.Add(max(pause, s.c.cfg.MinConnectTimeout)))
+	s.attempt = a
+	s.enterLocked(connectivity.Connecting, nil)
+	go s.run(a, s.addrs)
+}
+
+// run is the goroutine of an attempt and then of the connection it yields.
+func (s *Subchannel) run(a *attempt, addrs []resolver.Address) {
+	defer a.cancel()
+	var last *fault.Fault
+	for _, addr := range addrs {
+		l, f := s.dial(a, addr)
+		if f == nil {
+			if f = l.serve(); f == nil {
+				return // it was ready, or nobody wants it any more
+			}
+		}
+		if last = f; a.ctx.Err() != nil {
+			break
+		}
+	}
+	s.fail(a, last)
+}
+
+// becameReady is CONNECTING to READY. It reports false if the attempt is over.
+func (s *Subchannel) becameReady(a *attempt, l *link) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.attempt != a {
+		return false
+	}
+	s.attempt = nil
+	a.cancel() // its timer has no more use
+	s.last, s.failures = nil, 0
+	s.ready.Store(l)
+	s.enterLocked(connectivity.Ready, nil)
+	return true
+}
+
+// fail is CONNECTING to TRANSIENT_FAILURE, and to IDLE when the backoff has
+// passed.
+func (s *Subchannel) fail(a *attempt, f *fault.Fault) {
+	s.mu.Lock()
+	if s.attempt != a {
+		s.mu.Unlock()
+		return
+	}
+	s.attempt = nil
+	s.last = f
+	s.failures++
+	s.c.blame(f)
+	s.enterLocked(connectivity.TransientFailure, f)
+	var t *time.Timer
+	t = time.AfterFunc(time.Until(a.next), func() { s.retryNow(t) })
+	s.retry = t
+	s.mu.Unlock()
+	s.c.resolver.resolveNow()
+}
+
+// retryNow is TRANSIENT_FAILURE to IDLE: the balancer decides whether to
+// connect. t is the timer that asks, so that a late one does nothing.
+func (s *Subchannel) retryNow(t *time.Timer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retry == t && s.retry != nil {
+		s.retry = nil
+		s.enterLocked(connectivity.Idle, nil)
+	}
+}
+
+// resetBackoff counts the next failure as the first, and ends a wait.
+func (s *Subchannel) resetBackoff() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures = 0
+	if s.retry != nil {
+		s.retry.Stop()
+		s.retry = nil
+		s.enterLocked(connectivity.Idle, nil)
+	}
+}
+
+// lost is READY to IDLE: the connection takes no more streams. Those it
+// carries go on as they can.
+func (s *Subchannel) lost(l *link) {
+	s.mu.Lock()
+	if l == nil || s.ready.Load() != l {
+		s.mu.Unlock()
+		return
+	}
+	s.ready.Store(nil)
+	s.enterLocked(connectivity.Idle, nil)
+	s.mu.Unlock()
+	s.c.resolver.resolveNow()
+}
+
+// Shutdown implements balancer.SubConn: calls on the connection go on, new
+// ones do not get it.
+func (s *Subchannel) Shutdown() {
+	s.mu.Lock()
+	if s.state == connectivity.Shutdown {
+		s.mu.Unlock()
+		return
+	}
+	l := s.leaveLocked()
+	s.enterLocked(connectivity.Shutdown, nil)
+	s.mu.Unlock()
+	s.extras.stop()
+	s.policy.forget(s)
+	if l != nil {
+		l.conn.Drain("subchannel shut down")
+	}
+}
+
+// UpdateAddresses implements balancer.SubConn: a connection to one of the
+// addresses stays; otherwise a new one is begun.
+func (s *Subchannel) UpdateAddresses(addrs []resolver.Address) {
+	if len(addrs) == 0 {
+		return
+	}
+	s.mu.Lock()
+	same := slices.EqualFunc(s.addrs, addrs, sameServer)
+	s.addrs = slices.Clone(addrs)
+	l := s.ready.Load()
+	keep := same || l != nil && slices.ContainsFunc(addrs, func(a resolver.Address) bool { return sameServer(a, l.addr) })
+	if keep || s.state != connectivity.Ready && s.state != connectivity.Connecting {
+		s.mu.Unlock()
+		return
+	}
+	l = s.leaveLocked()
+	s.failures = 0
+	s.connectLocked()
+	s.mu.Unlock()
+	if l != nil {
+		l.conn.Drain("address removed")
+	}
+}
+
+// sameServer compares what matters for a connection.
+func sameServer(a, b resolver.Address) bool {
+	return a.Addr == b.Addr && a.ServerName == b.ServerName && a.Attributes.Equal(b.Attributes)
+}
+
+// leaveLocked gives up what the state holds. It returns the connection of
+// READY for the caller to drain.
+func (s *Subchannel) leaveLocked() *link {
+	if s.attempt != nil {
+		s.attempt.cancel()
+		s.attempt = nil
+	}
+	if s.retry != nil {
+		s.retry.Stop()
+		s.retry = nil
+	}
+	return s.ready.Swap(nil)
+}
+
+// enterLocked sets the state and tells the balancer, in order.
+func (s *Subchannel) enterLocked(state connectivity.State, f *fault.Fault) {
+	s.state = state
+	told := balancer.SubConnState{ConnectivityState: state}
+	if f != nil {
+		told.ConnectionError = &toldError{f}
+	}
+	s.policy.tell(func() {
+		s.extras.stateChanged(state)
+		s.listen(told)
+	})
+	if sink := s.c.cfg.Sink; sink != nil {
+		e := event.SubchannelState{Target: s.c.target, Address: s.addrs[0].Addr, State: state.String()}
+		if f != nil {
+			e.Err = f
+		}
+		sink.Record(e)
+	}
+}
