@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/interop"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
-	testpb "google.golang.org/grpc/interop/grpc_testing"
 
 	"github.com/faultline-rpc/faultline/conformance/known"
 )
@@ -101,7 +100,7 @@ func (p Pairing) runCase(ctx context.Context, c Case, target string, sec Securit
 // official test server leaves empty.
 type named struct{ testgrpc.TestServiceServer }
 
-func (s named) UnaryCall(ctx context.Context, in *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+func (s named) UnaryCall(ctx context.Context, in *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
 	out, err := s.TestServiceServer.UnaryCall(ctx, in)
 	if err == nil && in.GetFillServerId() {
 		out.ServerId = "conformance"
