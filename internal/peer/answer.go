@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -172,6 +173,20 @@ func HugeHeaders(size int) Answer {
 // BadFrame answers with a frame that breaks RFC 9113: DATA on stream 0.
 func BadFrame() Answer {
 	return func(p *Peer, _ uint32) error { return p.SendData(0, []byte("x"), false) }
+}
+
+// After waits before it answers, unless the connection ends first.
+func After(d time.Duration, a Answer) Answer {
+	return func(p *Peer, stream uint32) error {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return a(p, stream)
+		case <-p.ended:
+			return nil
+		}
+	}
 }
 
 // Then answers in several steps.

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	defaultTimeout = 5 * time.Second
+	defaultTimeout = 10 * time.Second
 	maxFrames      = 100_000  // received and not yet wanted
 	maxBytes       = 64 << 20 // of these and of their fields
 	maxBlock       = 4 << 20  // one header block
@@ -39,7 +39,7 @@ type Options struct {
 	// means SETTINGS, PING, WINDOW_UPDATE and PRIORITY.
 	Skip []http2.FrameType
 	// Timeout bounds each wait: for a frame, for credit, for the connection to
-	// take what is sent. Zero means 5 s.
+	// take what is sent. Zero means 10 s.
 	Timeout time.Duration
 }
 

@@ -105,7 +105,7 @@ func TestClientDialogue(t *testing.T) {
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
-			(&http2.Server{}).ServeConn(server, &http2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			(&http2.Server{MaxUploadBufferPerStream: 65535, MaxUploadBufferPerConnection: 65535}).ServeConn(server, &http2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				b, _ := io.ReadAll(r.Body)
 				w.Header().Set("Trailer", "Grpc-Status")
 				fmt.Fprintf(w, "%s %s %d", r.URL.Path, r.Header.Get("Grpc-Timeout"), len(b))
@@ -118,9 +118,9 @@ func TestClientDialogue(t *testing.T) {
 			t.Fatalf("MAX_FRAME_SIZE %d, %v", n, ok)
 		}
 		p.SendRequest(1, false, "/a.B/C", "grpc-timeout", "banana")
-		p.SendBody(1, bytes.Repeat([]byte("x"), 3<<20), true) // above every window: credit is waited for
+		p.SendBody(1, bytes.Repeat([]byte("x"), 200<<10), true) // above every window: credit is waited for
 		r := p.WantResponse(1)
-		if want := fmt.Sprintf("/a.B/C banana %d", 3<<20); string(r.Body) != want || r.Get("grpc-status") != "0" || r.Get(":status") != "200" {
+		if want := fmt.Sprintf("/a.B/C banana %d", 200<<10); string(r.Body) != want || r.Get("grpc-status") != "0" || r.Get(":status") != "200" {
 			t.Fatalf("response %+v, want body %q", r, want)
 		}
 		p.SendData(0, []byte("x"), false) // DATA on stream 0: RFC 9113 section 6.1

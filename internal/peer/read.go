@@ -65,8 +65,10 @@ func (p *Peer) readAll() error {
 	for {
 		raw, err := fr.ReadFrame()
 		if err != nil {
-			if detail := fr.ErrorDetail(); detail != nil {
-				return fmt.Errorf("a frame does not parse: %w: %w", err, detail)
+			var ofConn http2.ConnectionError
+			var ofStream http2.StreamError
+			if errors.As(err, &ofConn) || errors.As(err, &ofStream) {
+				return fmt.Errorf("a frame does not parse: %w (%v)", err, fr.ErrorDetail())
 			}
 			return err
 		}
