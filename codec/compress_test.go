@@ -155,10 +155,10 @@ func TestCompressorFails(t *testing.T) {
 	}
 }
 
-// TestDecompressionBomb sends 96 KiB that inflate to 96 MiB. What is allocated
+// TestDecompressionBomb sends 24 KiB that inflate to 24 MiB. What is allocated
 // must follow the limit, not the bomb.
 func TestDecompressionBomb(t *testing.T) {
-	bomb := gzipOf(t, make([]byte, 96<<20))
+	bomb := gzipOf(t, make([]byte, 24<<20))
 	comp := gz(t)
 	const limit = 256 << 10
 	var before, after runtime.MemStats
@@ -172,7 +172,7 @@ func TestDecompressionBomb(t *testing.T) {
 }
 
 func TestSizeHintIsNotTrusted(t *testing.T) {
-	for _, hint := range []int{-1, 0, 1, 1 << 40} {
+	for _, hint := range []int{-1, 0, 1, 1 << 30} {
 		comp := &scripted{name: "liar", hint: hint, reader: strings.NewReader("hello")}
 		b, err := Decompress(comp, []byte("z"), Limit{Bytes: 4 << 20})
 		if err != nil || string(b.B) != "hello" || cap(b.B) > maxInflate {

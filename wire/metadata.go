@@ -167,9 +167,11 @@ type mdBuilder struct {
 	slab []string
 }
 
-// add adds a field of a section that has at most n fields.
+// add adds a field of a section that shows about n fields. The estimate sizes
+// the map: up to eight names cost two allocations, one more costs four.
 func (b *mdBuilder) add(name, value string, n int) error {
 	if b.md == nil {
+		n = max(n, 1)
 		b.md = make(metadata.MD, n)
 		b.slab = make([]string, 0, n)
 	}

@@ -65,7 +65,7 @@ type requestParser struct {
 // timeout, metadata, path.
 func ParseRequest(b *h2.Block) RequestHead {
 	var p requestParser
-	n := len(b.Fields)
+	n := len(b.Fields) - hiddenRequestFields
 	for i := range b.Fields {
 		f := &b.Fields[i]
 		p.field(f.Name, f.Value, n)
@@ -76,6 +76,10 @@ func ParseRequest(b *h2.Block) RequestHead {
 	h.MD = p.md.md
 	return p.h
 }
+
+// hiddenRequestFields is how many fields of every request are not metadata:
+// :method, :scheme, :path and te.
+const hiddenRequestFields = 4
 
 func (p *requestParser) field(name, value string, n int) {
 	h := &p.h

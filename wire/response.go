@@ -47,7 +47,7 @@ func ParseResponse(b *h2.Block) ResponseHead {
 		h   ResponseHead
 		md  mdBuilder
 		bad string
-		n   = len(b.Fields)
+		n   = len(b.Fields) - 1 // :status or grpc-status
 	)
 	for i := range b.Fields {
 		f := &b.Fields[i]

@@ -51,7 +51,7 @@ func ParseTrailer(b *h2.Block, httpStatus int) Trailer {
 		bad    string
 		status string
 		found  bool
-		n      = len(b.Fields)
+		n      = len(b.Fields) - 1 // :status or grpc-status
 	)
 	for i := range b.Fields {
 		f := &b.Fields[i]
