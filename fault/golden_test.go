@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -37,12 +36,12 @@ func samples(t *testing.T) map[string]*Fault {
 	}
 	refused := &net.OpError{
 		Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 50051},
-		Err: os.NewSyscallError("connect", syscall.Errno(0x6f)),
+		Err: &os.SyscallError{Syscall: "connect", Err: errors.New("connection refused")},
 	}
 	return map[string]*Fault{
 		"bare": ServerDraining.New(Args{Side: Remote, Processed: No}),
 		"dial": DialRefused.New(Args{
-			Side: Remote, Processed: No, Message: "127.0.0.1:50051", Cause: errWithoutErrno{refused},
+			Side: Remote, Processed: No, Message: "127.0.0.1:50051", Cause: refused,
 			Evidence: &Evidence{Target: "dns:///localhost:50051", Address: "127.0.0.1:50051", Network: "tcp"},
 		}).Above(PickNoReady, "pick_first in TRANSIENT_FAILURE").Above(CallRetriesExhausted, ""),
 		"deadline": CallDeadline.New(Args{
@@ -64,11 +63,6 @@ func samples(t *testing.T) map[string]*Fault {
 		"misplaced": WireTruncated.New(Args{Side: Remote, Code: codes.DataLoss}),
 	}
 }
-
-// errWithoutErrno keeps the operating system's own text out of golden files.
-type errWithoutErrno struct{ err error }
-
-func (e errWithoutErrno) Error() string { return "connection refused" }
 
 func TestGoldenLadders(t *testing.T) {
 	for name, f := range samples(t) {
