@@ -71,7 +71,7 @@ var (
 		Summary: "the call was canceled",
 		Cause:   "The context of the call was canceled before the call was over: by the program itself, because whoever it worked for went away, or by a deferred cancel that ran too early. On a server the cause says why the context ended: the client reset the stream, its deadline passed, or the connection broke.",
 		Remedy:  "Usually nothing: it is what was asked for. If it is a surprise, use context.WithCancelCause so that the cause says who canceled, and check that a stream's cancel does not run while the stream is still read.",
-		Spec:    cancelGuide, Rooms: rooms("call", "server"),
+		Spec:    cancelGuide, Rooms: rooms("call", "server", "wire"),
 	})
 	CallDeadline = entry(Entry{
 		ID: "call.deadline", Codes: set(codes.DeadlineExceeded), By: ByBoth,
@@ -92,7 +92,7 @@ var (
 		Summary: "the client connection is closed",
 		Cause:   "The program called Close on the ClientConn, before this call or while it was in flight. A deferred Close in the function that made the connection, while generated clients live on, is the usual reason.",
 		Remedy:  "Close the ClientConn when the program ends, not after each use: it is safe for concurrent use and reconnects by itself.",
-		Spec:    statusCodes, Rooms: rooms("call", "channel"),
+		Spec:    statusCodes, Rooms: rooms("call", "channel", "wire"),
 	})
 	CallCredentials = entry(Entry{
 		ID: "call.credentials",

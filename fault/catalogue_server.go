@@ -18,7 +18,7 @@ var (
 		Summary: "the server was stopped while the handler ran",
 		Cause:   "Stop, or a Shutdown whose time ran out, closed the connections under running handlers. What the handler had done by then stays done.",
 		Remedy:  "Use GracefulStop or Shutdown with enough time for the longest call (Kubernetes: terminationGracePeriodSeconds above it). Retry only what is idempotent.",
-		Spec:    errorGuide, Rooms: rooms("server"),
+		Spec:    errorGuide, Rooms: rooms("server", "wire"),
 	})
 	ServerOverloaded = entry(Entry{
 		ID: "server.overloaded", Codes: set(codes.ResourceExhausted), By: ByServer,

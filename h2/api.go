@@ -129,3 +129,16 @@ type Block = hpack.Block
 
 // Code is an HTTP/2 error code (RFC 9113 section 7).
 type Code = frame.Code
+
+// The error codes that floors above send or look for.
+const (
+	NoError            = frame.NoError
+	ProtocolError      = frame.ProtocolError
+	InternalError      = frame.InternalError
+	FlowControlError   = frame.FlowControlError
+	RefusedStream      = frame.RefusedStream
+	Cancel             = frame.Cancel
+	CompressionError   = frame.CompressionError
+	EnhanceYourCalm    = frame.EnhanceYourCalm
+	InadequateSecurity = frame.InadequateSecurity
+)

@@ -96,8 +96,10 @@ func (d *Decoder) decode(p []byte) error {
 	}
 	for len(p) > 0 {
 		if p[0] >= 0x80 { // indexed field, section 6.1
-			var i uint32
-			if i, p, err = readInt(p, 7); err != nil {
+			i := uint32(p[0] & 0x7f)
+			if i < 0x7f { // all but the oldest entries of a full table
+				p = p[1:]
+			} else if i, p, err = readInt(p, 7); err != nil {
 				return err
 			}
 			f, ok := d.table.at(i)

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package wire
+
+import (
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/h2"
+)
+
+// memo is this room's reading of a header section that lasts: it is made once
+// and met again on the block.
+type memo struct {
+	request  *RequestHead
+	response *ResponseHead
+	trailer  *Trailer
+}
+
+// memoOf returns the block's memo; of a block that does not last, a new one.
+func memoOf(b *h2.Block) *memo {
+	if m, ok := b.Memo.(*memo); ok {
+		return m
+	}
+	m := new(memo)
+	if b.Lasting {
+		b.Memo = m
+	}
+	return m
+}
+
+func responseOf(b *h2.Block) *ResponseHead {
+	m := memoOf(b)
+	if m.response == nil {
+		h := ParseResponse(b)
+		m.response = &h
+	}
+	return m.response
+}
+
+func trailerOf(b *h2.Block, httpStatus int) *Trailer {
+	m := memoOf(b)
+	if m.trailer == nil {
+		t := ParseTrailer(b, httpStatus)
+		m.trailer = &t
+	}
+	return m.trailer
+}
+
+func requestOf(b *h2.Block) *RequestHead {
+	m := memoOf(b)
+	if m.request == nil {
+		h := ParseRequest(b)
+		m.request = &h
+	}
+	return m.request
+}
+
+// clientEvents is a ClientStream as its connection's reader sees it.
+type clientEvents ClientStream
+
+// OnHeaders takes response headers or trailers.
+func (e *clientEvents) OnHeaders(b *h2.Block, end bool) {
+	s := (*ClientStream)(e)
+	if s.answered {
+		s.onTrailers(trailerOf(b, s.head.HTTPStatus))
+		return
+	}
+	s.answered = true
+	h := responseOf(b)
+	switch {
+	case h.Fault != nil:
+		s.fail(h.Fault, end)
+	case end && (h.HasStatus || h.GRPC): // trailers-only
+		s.onTrailers(trailerOf(b, h.HTTPStatus))
+	case end:
+		s.fail(h.NotGRPC(nil), end)
+	default:
+		s.setHead(h)
+	}
+}
+
+func (s *ClientStream) setHead(h *ResponseHead) {
+	s.recv.mu.Lock()
+	s.head = h
+	if s.headKnown != nil {
+		close(s.headKnown)
+		s.headKnown = nil
+	}
+	s.recv.mu.Unlock()
+}
+
+// isGRPC reports whether the answer's body consists of gRPC messages. An
+// answer with an HTTP error but gRPC's content-type has none worth reading.
+func (h *ResponseHead) isGRPC() bool { return h.GRPC && h.HTTPStatus == 200 }
+
+// OnData takes the body.
+func (e *clientEvents) OnData(p []byte, buf *h2.ReadBuf, end bool) {
+	s := (*ClientStream)(e)
+	if !s.head.isGRPC() {
+		s.onForeignBody(p, end)
+		return
+	}
+	credit, f := s.recv.data(p, buf)
+	if f != nil {
+		s.fail(f, end)
+		return
+	}
+	if credit > 0 && !end {
+		s.Consumed(credit)
+	}
+	if end {
+		// "Response -> (Response-Headers *Length-Prefixed-Message Trailers) /
+		// Trailers-Only": an end on DATA lacks the trailers.
+		s.recv.mu.Lock()
+		cut := s.recv.partialLocked()
+		s.recv.mu.Unlock()
+		a := fault.Args{Side: fault.Between, Evidence: s.evidence()}
+		if cut {
+			s.finish(truncated(a))
+			return
+		}
+		s.finish(fault.WireTrailersMissing.Newf(a, "the answer from %s ends without trailers", s.peer()))
+	}
+}
+
+// sampleSize bounds what is kept of the body of an answer that is no gRPC.
+const sampleSize = 1024
+
+// onForeignBody gathers a sample of an answer that is no gRPC.
+func (s *ClientStream) onForeignBody(p []byte, end bool) {
+	s.sample = append(s.sample, p[:min(len(p), sampleSize-len(s.sample))]...)
+	if end || len(s.sample) == sampleSize {
+		s.fail(s.notGRPC(), end)
+		return
+	}
+	s.Consumed(len(p))
+}
+
+func (s *ClientStream) notGRPC() *fault.Fault { return s.head.NotGRPC(s.sample) }
+
+// OnClose takes every other end.
+func (e *clientEvents) OnClose(err error) {
+	s := (*ClientStream)(e)
+	s.answered = false // it did not end in order: never reuse it
+	s.finish(s.streamFault(err))
+}
+
+// fail ends the stream for a fault found here; the peer is told unless it has
+// ended already.
+func (s *ClientStream) fail(f *fault.Fault, ended bool) {
+	if !ended {
+		s.answered = false
+		s.Stream.Reset(h2.Cancel)
+	}
+	s.finish(s.located(f))
+}
+
+// onTrailers takes the end of an answer.
+func (s *ClientStream) onTrailers(t *Trailer) {
+	s.recv.mu.Lock()
+	defer s.recv.mu.Unlock()
+	s.trailer = t.MD
+	var err error
+	switch {
+	case s.head != nil && !s.head.isGRPC() && t.Fault != nil:
+		err = s.locatedLocked(s.notGRPC())
+	case t.Fault != nil:
+		err = s.locatedLocked(t.Fault)
+	case t.Code != codes.OK:
+		err = s.statusLocked(t)
+	case s.recv.partialLocked():
+		err = truncated(fault.Args{Evidence: s.evidenceLocked()})
+	}
+	s.endLocked(err)
+}
+
+// finish ends the stream. A nil *fault.Fault must not come here.
+func (s *ClientStream) finish(f *fault.Fault) {
+	s.recv.mu.Lock()
+	s.endLocked(f)
+	s.recv.mu.Unlock()
+}
+
+// statusLocked is the fault for a status that the server sent: its words,
+// unchanged.
+func (s *ClientStream) statusLocked(t *Trailer) *fault.Fault {
+	a := fault.Args{Code: t.Code, Side: fault.Remote, Message: t.Message, Verbatim: true, Evidence: s.evidenceLocked()}
+	if s.recv.got > 0 || onlyHandlers(t.Code) {
+		a.Processed = fault.Yes
+	}
+	f := fault.HandlerStatus.New(a)
+	if t.Status != nil && len(t.Status.Details) > 0 {
+		details := make([]*anypb.Any, len(t.Status.Details))
+		copy(details, t.Status.Details)
+		f = f.WithDetails(details)
+	}
+	return f
+}
+
+// onlyHandlers reports the seven codes that no gRPC library generates
+// (doc/statuscodes.md): they prove that a handler ran.
+func onlyHandlers(c codes.Code) bool {
+	switch c {
+	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition,
+		codes.Aborted, codes.OutOfRange, codes.DataLoss:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package wire
+
+import (
+	"encoding/binary"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/faultline-rpc/faultline/codec"
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/h2"
+)
+
+// ErrDone means that the done channel given to a waiting call was closed
+// first. The caller knows why: cancellation, or the deadline.
+var ErrDone = h2.ErrDone
+
+// Message is one message received. Its memory is lent: Free gives it back,
+// once, after which Data must not be touched.
+type Message struct {
+	Data []byte
+	// Compressed is the flag of its prefix.
+	Compressed bool
+
+	read  *h2.ReadBuf // where Data lies in the reader's own buffer
+	chunk *chunk      // where it was gathered
+}
+
+// Free releases the message's memory. Freeing a zero Message does nothing.
+func (m *Message) Free() {
+	if m.read != nil {
+		m.read.Release()
+	}
+	if m.chunk != nil {
+		m.chunk.release()
+	}
+	*m = Message{}
+}
+
+// WireLength is the message's length as it was sent, prefix included.
+func (m *Message) WireLength() int { return codec.PrefixLen + len(m.Data) }
+
+// chunk is memory in which messages are gathered, one after the other, each
+// contiguous with its prefix. What it holds is what was received, to the byte:
+// a flood of tiny messages costs no more than its own length.
+type chunk struct {
+	buf  *codec.Buffer
+	refs atomic.Int32
+	off  int // of the next message not yet taken
+}
+
+var chunkPool = sync.Pool{New: func() any { return new(chunk) }}
+
+func newChunk(n int) *chunk {
+	c := chunkPool.Get().(*chunk)
+	c.buf, c.off = codec.GetBuffer(n), 0
+	c.refs.Store(1)
+	return c
+}
+
+func (c *chunk) release() {
+	if c.refs.Add(-1) == 0 {
+		c.buf.Free()
+		c.buf = nil
+		chunkPool.Put(c)
+	}
+}
+
+const (
+	// smallChunk is the memory taken for messages that fit it.
+	smallChunk = 2 << 10
+	// distrust bounds what is taken for a message on the word of its prefix
+	// alone; as it arrives, twice as much again.
+	distrust = 64 << 10
+)
+
+// receiver assembles the messages of one stream (gRPC over HTTP/2,
+// Length-Prefixed-Message) from DATA of any boundaries.
+//
+//  1. The reader calls data: a message that lies whole in the read buffer,
+//     with none waiting before it, is lent as it is; any other is gathered in
+//     chunks.
+//  2. The program calls take, which waits for a message or the end.
+//  3. The stream's window is given back as messages are taken. The bytes of a
+//     message that is still coming are given back as they come if nothing is
+//     waiting before it, so that a message may exceed the window.
+type receiver struct {
+	// Set before the stream opens.
+	limit codec.Limit
+	// whole makes the program's waits end at the end of the stream only.
+	whole bool
+
+	// The reader's own.
+	prefix [codec.PrefixLen]byte // of a message whose prefix is still coming
+	have   int
+	need   int // bytes of the message in assembly that are still to come
+	trust  int // the largest message received so far
+
+	mu       sync.Mutex
+	lent     Message  // guarded by mu: the first in line, if hasLent
+	hasLent  bool     // guarded by mu
+	chunks   []*chunk // guarded by mu
+	ready    int      // guarded by mu: whole messages in chunks
+	advanced int      // guarded by mu: bytes of the first message whose window was given back before it was taken
+	arrived  int      // guarded by mu: bytes of the message in assembly
+	got      int64    // guarded by mu: messages received
+	queued   int64    // guarded by mu: bytes waiting, for the budget
+	end      bool     // guarded by mu
+	err      error    // guarded by mu: why there will be no more messages; nil at a clean end
+	waiting  bool     // guarded by mu
+	wake     chan struct{}
+}
+
+// reset makes a receiver new. The wake channel, which is empty, is kept.
+func (r *receiver) reset() {
+	r.limit, r.whole = codec.Limit{}, false
+	r.have, r.need, r.trust = 0, 0, 0
+	r.lent, r.hasLent = Message{}, false
+	r.chunks = r.chunks[:0]
+	r.ready, r.advanced, r.arrived, r.got, r.queued = 0, 0, 0, 0, 0
+	r.end, r.err, r.waiting = false, nil, false
+}
+
+// data takes payload bytes, which lie in buf. It returns how many bytes of the
+// window to give back at once, or what is wrong with them.
+func (r *receiver) data(p []byte, buf *h2.ReadBuf) (credit int, f *fault.Fault) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.end {
+		return 0, nil // nobody will take it
+	}
+	r.queued += int64(len(p))
+	for len(p) > 0 {
+		if r.need == 0 && r.have == 0 {
+			if n := r.lendLocked(p, buf); n > 0 {
+				p = p[n:]
+				continue
+			}
+		}
+		first := r.ready == 0 && !r.hasLent
+		n, f := r.gatherLocked(p)
+		if f != nil {
+			return credit, f
+		}
+		if first {
+			credit += n
+			r.advanced += n
+		}
+		p = p[n:]
+	}
+	if r.waiting && !r.whole && (r.hasLent || r.ready > 0) {
+		r.signalLocked()
+	}
+	return credit, nil
+}
+
+// lendLocked lends the message at p's front, if it is whole and first in line.
+// It returns the message's length with its prefix, 0 if it has to be gathered.
+func (r *receiver) lendLocked(p []byte, buf *h2.ReadBuf) int {
+	if r.hasLent || len(r.chunks) > 0 || len(p) < codec.PrefixLen {
+		return 0
+	}
+	n := binary.BigEndian.Uint32(p[1:])
+	total := codec.PrefixLen + int(n)
+	if p[0] > 1 || int64(n) > int64(r.limit.Bytes) || len(p) < total {
+		return 0
+	}
+	if !r.whole && !r.waiting && total < buf.Cap()/8 {
+		return 0 // nobody waits for it: a few bytes must not hold a large buffer
+	}
+	buf.Retain()
+	r.lent = Message{Data: p[codec.PrefixLen:total], Compressed: p[0] == 1, read: buf}
+	r.hasLent = true
+	r.got++
+	return total
+}
+
+// gatherLocked copies the next piece of a message into a chunk and returns its length.
+func (r *receiver) gatherLocked(p []byte) (int, *fault.Fault) {
+	if r.need == 0 {
+		n := copy(r.prefix[r.have:], p)
+		if r.have += n; r.have < codec.PrefixLen {
+			r.arrived = r.have
+			return n, nil
+		}
+		if f := r.startLocked(); f != nil {
+			return n, f
+		}
+		r.arrived = codec.PrefixLen
+		r.have = 0
+		r.finishLocked()
+		return n, nil
+	}
+	n := min(len(p), r.need)
+	c := r.chunks[len(r.chunks)-1]
+	if free := cap(c.buf.B) - len(c.buf.B); free < n {
+		c = r.growLocked(n)
+	}
+	c.buf.B = append(c.buf.B, p[:n]...)
+	r.need -= n
+	r.arrived += n
+	r.finishLocked()
+	return n, nil
+}
+
+// startLocked judges the prefix and makes room for its message.
+func (r *receiver) startLocked() *fault.Fault {
+	if r.prefix[0] > 1 {
+		return fault.WireTruncated.Newf(fault.Args{Side: fault.Remote},
+			"a message's prefix starts with %#02x, want 0 or 1: the stream carries no length-prefixed messages", r.prefix[0])
+	}
+	n := binary.BigEndian.Uint32(r.prefix[1:])
+	if int64(n) > int64(r.limit.Bytes) {
+		return r.limit.Exceeded(codec.Received, int64(n))
+	}
+	r.need = int(n)
+	total := codec.PrefixLen + r.need
+	if k := len(r.chunks); k == 0 || cap(r.chunks[k-1].buf.B)-len(r.chunks[k-1].buf.B) < total {
+		r.chunks = append(r.chunks, newChunk(max(smallChunk, min(total, max(distrust, r.trust)))))
+	}
+	c := r.chunks[len(r.chunks)-1]
+	c.buf.B = append(c.buf.B, r.prefix[:]...)
+	return nil
+}
+
+// growLocked moves the message in assembly to a chunk with room for n more
+// bytes, and for as much again.
+func (r *receiver) growLocked(n int) *chunk {
+	k := len(r.chunks) - 1
+	old := r.chunks[k]
+	start := len(old.buf.B) - r.arrived
+	next := newChunk(min(r.arrived+r.need, max(2*r.arrived, r.arrived+n)))
+	next.buf.B = append(next.buf.B, old.buf.B[start:]...)
+	if old.off == start { // nothing else waits in it
+		r.chunks[k] = next
+		old.release()
+	} else {
+		old.buf.B = old.buf.B[:start]
+		r.chunks = append(r.chunks, next)
+	}
+	return next
+}
+
+// finishLocked counts the message in assembly if it is whole.
+func (r *receiver) finishLocked() {
+	if r.need == 0 {
+		r.trust = max(r.trust, r.arrived)
+		r.arrived = 0
+		r.ready++
+		r.got++
+	}
+}
+
+// popLocked takes the first message, and returns how much of the window to
+// give back for it and for what has come of the one behind it.
+func (r *receiver) popLocked() (m Message, credit int) {
+	if r.hasLent {
+		m, r.lent, r.hasLent = r.lent, Message{}, false
+	} else {
+		c := r.chunks[0]
+		for c.off == len(c.buf.B) { // nothing waits in it any more
+			r.dropLocked()
+			c = r.chunks[0]
+		}
+		p := c.buf.B[c.off:]
+		total := codec.PrefixLen + int(binary.BigEndian.Uint32(p[1:]))
+		m = Message{Data: p[codec.PrefixLen:total:total], Compressed: p[0] == 1, chunk: c}
+		c.refs.Add(1)
+		c.off += total
+		r.ready--
+		if c.off == len(c.buf.B) && (len(r.chunks) > 1 || r.need == 0) {
+			r.dropLocked()
+		}
+	}
+	credit = m.WireLength() - r.advanced
+	r.queued -= int64(m.WireLength())
+	r.advanced = 0
+	if r.ready == 0 && !r.hasLent && r.arrived > 0 {
+		credit += r.arrived
+		r.advanced = r.arrived
+	}
+	return m, credit
+}
+
+func (r *receiver) dropLocked() {
+	r.chunks[0].release()
+	n := copy(r.chunks, r.chunks[1:])
+	r.chunks[n] = nil
+	r.chunks = r.chunks[:n]
+}
+
+// take waits for a message, the end (io.EOF or the stream's error), or done.
+// credit is window to give back.
+func (r *receiver) take(done <-chan struct{}) (m Message, credit int, err error) {
+	r.mu.Lock()
+	for {
+		if r.hasLent || r.ready > 0 {
+			m, credit = r.popLocked()
+			r.mu.Unlock()
+			return m, credit, nil
+		}
+		if r.end {
+			err = r.err
+			r.mu.Unlock()
+			if err == nil {
+				err = io.EOF
+			}
+			return Message{}, 0, err
+		}
+		if !r.waitLocked(done) {
+			r.mu.Unlock()
+			return Message{}, 0, ErrDone
+		}
+	}
+}
+
+// waitLocked waits for a signal, letting go of the lock meanwhile.
+func (r *receiver) waitLocked(done <-chan struct{}) bool {
+	if r.wake == nil {
+		r.wake = make(chan struct{}, 1)
+	}
+	r.waiting = true
+	ch := r.wake
+	r.mu.Unlock()
+	select {
+	case <-ch:
+		r.mu.Lock()
+		return true
+	case <-done:
+	}
+	r.mu.Lock()
+	if !r.waiting { // the signal crossed with done
+		<-ch
+		return true
+	}
+	r.waiting = false
+	return false
+}
+
+// waitEndLocked waits for the end of the stream.
+func (r *receiver) waitEndLocked(done <-chan struct{}) bool {
+	for !r.end {
+		if !r.waitLocked(done) {
+			return false
+		}
+	}
+	return true
+}
+
+// signalLocked wakes the program that waits. It is the last act of a reader's
+// callback that touches a stream which may be reused right after.
+func (r *receiver) signalLocked() {
+	r.waiting = false
+	r.wake <- struct{}{} // one waiter, one token: never blocks
+}
+
+// finish ends the stream: err is nil at a clean end. A message that was cut
+// off makes it wire.truncated. The first end counts.
+func (r *receiver) finish(err error) {
+	r.mu.Lock()
+	r.finishUnderLock(err)
+	r.mu.Unlock()
+}
+
+func (r *receiver) finishUnderLock(err error) {
+	if r.end {
+		return
+	}
+	r.end, r.err = true, err
+	if r.waiting {
+		r.signalLocked()
+	}
+}
+
+// partialLocked reports whether a message has begun and not ended.
+func (r *receiver) partialLocked() bool { return r.need > 0 || r.have > 0 }
+
+// discard releases everything that waits, and returns how much it was.
+func (r *receiver) discard() (queued int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.hasLent {
+		r.lent.Free()
+		r.hasLent = false
+	}
+	for len(r.chunks) > 0 {
+		r.dropLocked()
+	}
+	r.ready, r.need, r.have, r.arrived = 0, 0, 0, 0
+	queued, r.queued = r.queued, 0
+	return queued
+}
+
+func truncated(f fault.Args) *fault.Fault {
+	f.Code = codes.Internal
+	f.Side = fault.Remote
+	return fault.WireTruncated.Newf(f, "the stream ends inside a message")
+}

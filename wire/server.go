@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package wire
+
+import (
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/faultline-rpc/faultline/codec"
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/h2"
+	"github.com/faultline-rpc/faultline/h2/hpack"
+)
+
+// Dispatch says when a request goes to its handler.
+type Dispatch uint8
+
+const (
+	// Now: at once, the messages follow.
+	Now Dispatch = iota
+	// Whole: when the request has arrived completely.
+	Whole
+	// Refused: never, it has been answered.
+	Refused
+)
+
+// ServerHandler takes what arrives on a server's connection. Its methods run
+// on the connection's reader and must not block.
+type ServerHandler interface {
+	// NewStream returns storage for one stream; nil refuses the stream with
+	// REFUSED_STREAM.
+	NewStream() *ServerStream
+	// Open looks at the request's head and decides. It may set MaxRecv, and
+	// answer with Finish.
+	Open(s *ServerStream) Dispatch
+	// Dispatch queues the stream for its handler.
+	Dispatch(s *ServerStream)
+	// BatchEnd follows the dispatches of one read.
+	BatchEnd()
+	// Reset says that the stream is over before it was answered.
+	Reset(s *ServerStream, f *fault.Fault)
+	// Overloaded says that the request's bytes exceed the budget; the handler
+	// answers with Finish.
+	Overloaded(s *ServerStream)
+	// Ready, GoAway and Closed are h2.ConnHandler's.
+	Ready()
+	GoAway(*h2.GoAwayError)
+	Closed(*h2.ConnError)
+}
+
+// Budget bounds the bytes of requests that were received and not yet taken by
+// handlers. It is safe for concurrent use; nil is unlimited.
+type Budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// NewBudget returns a budget of limit bytes.
+func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
+
+// Limit returns the budget's size in bytes, 0 for unlimited.
+func (b *Budget) Limit() int64 {
+	if b == nil {
+		return 0
+	}
+	return b.limit
+}
+
+func (b *Budget) take(n int) bool {
+	return b == nil || b.used.Add(int64(n)) <= b.limit
+}
+
+func (b *Budget) give(n int64) {
+	if b != nil && n != 0 {
+		b.used.Add(-n)
+	}
+}
+
+// NewServerConn starts a server's connection over nc. The caller runs its Run.
+func NewServerConn(nc net.Conn, cfg h2.Config, h ServerHandler, budget *Budget) *h2.Conn {
+	return h2.NewServer(nc, cfg, &serverConn{h: h, budget: budget})
+}
+
+// serverConn is a server's connection as h2 sees it.
+type serverConn struct {
+	h      ServerHandler
+	budget *Budget
+}
+
+func (c *serverConn) Ready()                   { c.h.Ready() }
+func (c *serverConn) BatchEnd()                { c.h.BatchEnd() }
+func (c *serverConn) GoAway(g *h2.GoAwayError) { c.h.GoAway(g) }
+func (c *serverConn) Closed(err *h2.ConnError) { c.h.Closed(err) }
+func (c *serverConn) NewStream(*h2.Block) *h2.Stream {
+	s := c.h.NewStream()
+	if s == nil {
+		return nil
+	}
+	s.c = c
+	s.Attach((*serverEvents)(s))
+	return &s.Stream
+}
+
+// ServerStream is a server's side of one call. One goroutine may send while
+// another receives. The zero value is ready for use.
+type ServerStream struct {
+	h2.Stream
+	// MaxRecv is the limit for messages received; Open sets it.
+	MaxRecv codec.Limit
+
+	c    *serverConn
+	head *RequestHead
+	recv receiver
+
+	mode  Dispatch // the reader's own
+	whole bool     // dispatched Whole; set before that
+
+	mu         sync.Mutex
+	headerSent bool // guarded by mu
+	finished   bool // guarded by mu
+	inOrder    bool // guarded by mu: answered after the whole request, all of it sent
+}
+
+// Head returns what the request's headers say.
+func (s *ServerStream) Head() *RequestHead { return s.head }
+
+// Recv returns the next message; io.EOF at the end of the request; the
+// *fault.Fault that ended it; or ErrDone.
+func (s *ServerStream) Recv(done <-chan struct{}) (Message, error) {
+	m, credit, err := s.recv.take(done)
+	if err == nil {
+		s.c.budget.give(int64(m.WireLength()))
+	}
+	if credit > 0 {
+		s.Consumed(credit)
+	}
+	return m, err
+}
+
+// RecvUnary returns the one message of a request that was dispatched Whole.
+// The error is a *fault.Fault, wire.cardinality among them: "cardinality
+// violations" are UNIMPLEMENTED (doc/statuscodes.md).
+func (s *ServerStream) RecvUnary() (Message, error) {
+	r := &s.recv
+	r.mu.Lock()
+	n, err := r.got, r.err
+	if err != nil || n != 1 {
+		r.mu.Unlock()
+		s.drop()
+		if err == nil {
+			err = fault.WireCardinality.Newf(fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: s.evidence()},
+				"the request has %d messages, want exactly one", n)
+		}
+		return Message{}, err
+	}
+	m, _ := r.popLocked()
+	r.mu.Unlock()
+	s.c.budget.give(int64(m.WireLength()))
+	return m, nil
+}
+
+// Received returns how many messages have arrived.
+func (s *ServerStream) Received() int64 {
+	s.recv.mu.Lock()
+	defer s.recv.mu.Unlock()
+	return s.recv.got
+}
+
+// drop releases what waits.
+func (s *ServerStream) drop() { s.c.budget.give(s.recv.discard()) }
+
+// responseKey is what an answer's fixed fields depend on. Both are names of
+// this program's registries, so their number is bounded.
+type responseKey struct{ subtype, encoding string }
+
+var (
+	plainResponse = newResponseTemplate(responseKey{})
+	responses     sync.Map // responseKey to *hpack.Template
+	okTrailer     = hpack.NewTemplate(hpack.Field{Name: "grpc-status", Value: "0"})
+)
+
+func newResponseTemplate(k responseKey) *hpack.Template {
+	fields := []hpack.Field{{Name: ":status", Value: "200"}, {Name: "content-type", Value: contentType(k.subtype)}}
+	if k.encoding != "" {
+		fields = append(fields, hpack.Field{Name: "grpc-encoding", Value: k.encoding})
+	}
+	return hpack.NewTemplate(fields...)
+}
+
+func responseTemplate(subtype, encoding string) *hpack.Template {
+	k := responseKey{subtype, encoding}
+	if k == (responseKey{}) {
+		return plainResponse
+	}
+	if t, ok := responses.Load(k); ok {
+		return t.(*hpack.Template)
+	}
+	t, _ := responses.LoadOrStore(k, newResponseTemplate(k))
+	return t.(*hpack.Template)
+}
+
+// HeaderSent reports whether response headers have been sent.
+func (s *ServerStream) HeaderSent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.headerSent
+}
+
+// SendHeader sends the response headers. The error is a *fault.Fault:
+// call.misuse if they were sent before, or what ended the stream.
+func (s *ServerStream) SendHeader(subtype, encoding string, md []hpack.Field) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.headerSent || s.finished {
+		return fault.CallMisuse.Newf(fault.Args{Side: fault.Local, Evidence: s.evidence()}, "response headers were sent already")
+	}
+	if err := s.WriteHeader(h2.Header{Fixed: responseTemplate(subtype, encoding), Fields: md}, false); err != nil {
+		return s.sendFault(err)
+	}
+	s.headerSent = true
+	return nil
+}
+
+// Send sends one message, prefix included; headers must have been sent. The
+// error is a *fault.Fault that says why the stream is over, or ErrDone.
+func (s *ServerStream) Send(msg []byte, done <-chan struct{}) error {
+	if err := s.WriteData(msg, false, done); err != nil {
+		return s.sendFault(err)
+	}
+	return nil
+}
+
+// Respond sends the whole answer of a call that succeeded with one message:
+// headers unless they were sent, message, and trailers with OK, under one lock
+// of the connection. The error is as for Send.
+func (s *ServerStream) Respond(subtype, encoding string, md []hpack.Field, msg []byte, trailer []hpack.Field, done <-chan struct{}) error {
+	s.mu.Lock()
+	if s.finished {
+		s.mu.Unlock()
+		return s.sendFault(h2.ErrEnded)
+	}
+	sent := s.headerSent
+	s.headerSent, s.finished = true, true
+	s.mu.Unlock()
+	trailers := h2.Header{Fixed: okTrailer, Fields: trailer}
+	var err error
+	if sent {
+		if err = s.WriteData(msg, false, done); err == nil {
+			err = s.WriteHeader(trailers, true)
+		}
+	} else {
+		err = s.Stream.Respond(h2.Header{Fixed: responseTemplate(subtype, encoding), Fields: md}, msg, trailers, done)
+	}
+	if err != nil {
+		return s.sendFault(err)
+	}
+	s.mu.Lock()
+	s.inOrder = s.whole
+	s.mu.Unlock()
+	return nil
+}
+
+// Status is the end of a call as it is sent.
+type Status struct {
+	Code    codes.Code
+	Message string
+	Details []byte // a marshaled google.rpc.Status, or nil
+}
+
+// Finish ends the stream with st: as trailers, or trailers-only if no headers
+// were sent. It never waits. A second Finish does nothing.
+func (s *ServerStream) Finish(st Status, trailer []hpack.Field) error {
+	s.mu.Lock()
+	if s.finished {
+		s.mu.Unlock()
+		return nil
+	}
+	s.finished = true
+	sent := s.headerSent
+	s.mu.Unlock()
+	h := h2.Header{}
+	if !sent {
+		h.Fixed = responseTemplate(s.head.Subtype, "")
+	}
+	var room [8]hpack.Field
+	h.Fields = append(AppendStatus(room[:0], st.Code, st.Message, st.Details), trailer...)
+	err := s.WriteHeader(h, true)
+	if err == h2.ErrHeaderList { // the status fits without what the program added
+		h.Fields = AppendStatus(room[:0], st.Code, "", nil)
+		err = s.WriteHeader(h, true)
+	}
+	if err != nil {
+		return s.sendFault(err)
+	}
+	s.mu.Lock()
+	s.inOrder = s.whole
+	s.mu.Unlock()
+	return nil
+}
+
+// Recyclable reports whether nothing refers to the stream any more: it was
+// answered in order, after the whole request.
+func (s *ServerStream) Recyclable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inOrder
+}
+
+// Renew makes a recyclable stream new.
+func (s *ServerStream) Renew() {
+	s.drop()
+	s.recv.reset()
+	s.c, s.head, s.mode, s.whole = nil, nil, Now, false
+	s.MaxRecv = codec.Limit{}
+	s.headerSent, s.finished, s.inOrder = false, false, false
+}
+
+// sendFault says why nothing can be sent: what ended the stream, if it is
+// known already.
+func (s *ServerStream) sendFault(err error) error {
+	if err == ErrDone {
+		return ErrDone
+	}
+	s.recv.mu.Lock()
+	cause := s.recv.err
+	s.recv.mu.Unlock()
+	if f, ok := fault.From(cause); ok {
+		return f
+	}
+	ev := s.evidence()
+	if err == h2.ErrHeaderList {
+		return fault.HTTP2HeaderList.Newf(fault.Args{Side: fault.Local, Processed: fault.Yes, Evidence: ev, Cause: err},
+			"the answer's header section is larger than %s allows", ev.Address)
+	}
+	return fault.CallCancelled.Newf(fault.Args{Side: fault.Remote, Evidence: ev, Cause: err}, "the stream is over")
+}
+
+func (s *ServerStream) evidence() *fault.Evidence {
+	ev := &fault.Evidence{Stream: s.ID()}
+	if s.head != nil {
+		ev.Method = clip(s.head.Path)
+	}
+	if c := s.Conn(); c != nil {
+		locate(ev, c)
+	}
+	return ev
+}
+
+// refuse answers a request that no handler will see. What is no gRPC gets a
+// short text, which flow control bounds like any DATA.
+func (s *ServerStream) refuse(r *Refusal) {
+	s.mode = Refused
+	f := r.Fault
+	if r.HTTPStatus == 200 {
+		_ = s.Finish(Status{Code: f.Code(), Message: f.Message()}, nil)
+		return
+	}
+	s.mu.Lock()
+	s.finished = true
+	s.mu.Unlock()
+	h := h2.Header{Fields: []hpack.Field{{Name: ":status", Value: strconv.Itoa(r.HTTPStatus)}}}
+	if r.HTTPStatus == 400 {
+		h.Fields = append(h.Fields, hpack.Field{Name: "content-type", Value: baseContentType})
+		h.Fields = AppendStatus(h.Fields, f.Code(), f.Message(), nil)
+		_ = s.WriteHeader(h, true)
+		return
+	}
+	if r.HTTPStatus == 405 {
+		h.Fields = append(h.Fields, hpack.Field{Name: "allow", Value: "POST"})
+	}
+	text := f.Message() + "\n"
+	h.Fields = append(h.Fields, hpack.Field{Name: "content-type", Value: "text/plain; charset=utf-8"},
+		hpack.Field{Name: "content-length", Value: strconv.Itoa(len(text)), Index: hpack.Literal})
+	if s.WriteHeader(h, false) != nil {
+		return
+	}
+	// The reader must not wait for a window that only it can open.
+	done := make(chan struct{})
+	close(done)
+	if s.WriteData([]byte(text), true, done) != nil {
+		s.Stream.Reset(h2.NoError)
+	}
+}
