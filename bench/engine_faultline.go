@@ -12,12 +12,12 @@ import (
 	pb "google.golang.org/grpc/interop/grpc_testing"
 )
 
-// faultlineEngines is ours, with its defaults but for the number of streams, which must admit the largest workload.
+// faultlineEngines is ours, with its defaults.
 func faultlineEngines() []engine {
 	return []engine{{
 		name: engineFaultline,
 		serve: func(l net.Listener, svc *service) error {
-			s := faultline.NewServer(faultline.MaxConcurrentStreams(4096))
+			s := faultline.NewServer()
 			pb.RegisterBenchmarkServiceServer(s, svc)
 			return s.Serve(l)
 		},

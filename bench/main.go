@@ -170,6 +170,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 // down for a while slows all of them.
 func (s settings) measureAll(ctx context.Context, progress io.Writer) (*report, error) {
 	r := &report{Subject: s.subject}
+	before, noMachine := lookAtMachine()
 	for _, w := range workloads {
 		if !slices.ContainsFunc(s.rows, func(r row) bool { return r.workload == w.name }) {
 			continue
@@ -192,6 +193,9 @@ func (s settings) measureAll(ctx context.Context, progress io.Writer) (*report, 
 			}
 		}
 		fmt.Fprintf(progress, "%s: %d rounds in %s\n", w.name, s.rounds, time.Since(start).Round(100*time.Millisecond))
+	}
+	if after, err := lookAtMachine(); noMachine == nil && err == nil {
+		r.Others = after.others(before)
 	}
 	return r, nil
 }

@@ -25,6 +25,7 @@ type sample struct {
 // A report is all that a run measured.
 type report struct {
 	Subject string
+	Others  float64 // share of the machine that other processes used meanwhile; 0 where that is not known
 	Samples []sample
 	Lines   []line // one for each row of the table of demands that was measured
 }
@@ -211,6 +212,9 @@ func (r *report) write(out io.Writer) {
 	}
 	fmt.Fprintf(out, "\nAll lanes: medians\n\n")
 	r.writeLanes(out)
+	if r.Others > noisy {
+		fmt.Fprintf(out, "\nWarning: other processes used %.0f%% of the machine meanwhile; do not quote these figures.\n", 100*r.Others)
+	}
 	for _, s := range r.Samples {
 		if s.Error != "" {
 			fmt.Fprintf(out, "\n%s, %s, round %d: %s\n", s.Workload, s.Lane, s.Round+1, s.Error)

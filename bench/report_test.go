@@ -76,14 +76,14 @@ func TestJudgeLeavesOutWhatWasNotMeasured(t *testing.T) {
 
 func TestWrite(t *testing.T) {
 	const w = "unary-100-0B"
-	r := &report{Subject: laneFaultline}
+	r := &report{Subject: laneFaultline, Others: .31}
 	r.Samples = append(rounds(w, laneGRPC, 100, 200), rounds(w, laneFaultline, 600, 1400)...)
 	r.Samples = append(r.Samples, sample{Workload: "pingpong-1", Lane: laneEcho, Error: "no route"})
 	r.judge(rows)
 	var b strings.Builder
 	r.write(&b)
 	for _, want := range []string{
-		"6.50 (6.00-7.00)", "<= 8", "6.0, grpc-go 6.0", "goal", "pingpong-1, echo, round 1: no route",
+		"6.50 (6.00-7.00)", "used 31% of the machine", "<= 8", "6.0, grpc-go 6.0", "goal", "pingpong-1, echo, round 1: no route",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("report lacks %q:\n%s", want, b.String())
@@ -103,3 +103,26 @@ func TestRowsNameWorkloads(t *testing.T) {
 }
 
 func ns(v float64) time.Duration { return time.Duration(v) }
+
+func TestOthers(t *testing.T) {
+	before, err := parseStat([]byte("cpu  100 0 100 700 100 0 0 0 0 0\ncpu0 1 2 3\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := parseStat([]byte("cpu  140 10 110 715 105 2 8 10 0 0\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	after.own = 300 * time.Millisecond // 30 of the 70 busy ticks, of 100 in all
+	if got := after.others(before); got != .4 {
+		t.Errorf("others used %v, want 0.4", got)
+	}
+	if got := before.others(before); got != 0 {
+		t.Errorf("others used %v in no time, want 0", got)
+	}
+	for _, bad := range []string{"", "cpu 1 2\n", "intr 1 2 3 4 5 6 7 8\n", "cpu 1 2 3 x 5 6 7 8\n"} {
+		if m, err := parseStat([]byte(bad)); err == nil {
+			t.Errorf("parseStat(%q) = %v, want an error", bad, m)
+		}
+	}
+}
