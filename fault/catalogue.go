@@ -11,7 +11,7 @@ const (
 	rfc7541     = "https://www.rfc-editor.org/rfc/rfc7541"
 	rfc8446     = "https://www.rfc-editor.org/rfc/rfc8446"
 	rfc7301     = "https://www.rfc-editor.org/rfc/rfc7301"
-	rfc6125     = "https://www.rfc-editor.org/rfc/rfc6125"
+	rfc9525     = "https://www.rfc-editor.org/rfc/rfc9525"
 	rfc5280     = "https://www.rfc-editor.org/rfc/rfc5280"
 	docs        = "https://github.com/grpc/grpc/blob/master/doc/"
 	statusCodes = docs + "statuscodes.md"

@@ -78,7 +78,7 @@ var (
 		Summary: "the deadline expired",
 		Cause:   "The time given for the call ran out before the answer was complete. The ledger says where it went: finding and connecting to a server, waiting for a free stream, sending, or waiting for the server. The server may still be at work, or done.",
 		Remedy:  "Read the ledger first. Connecting: look for the dial or TLS failure in the rungs. Waiting for the server: look at its latency, and at what it waits for in turn. Otherwise give the call more time (context.WithTimeout), and remember that a server inherits the caller's remaining budget.",
-		Spec:    timeGuide, Rooms: rooms("call", "server"),
+		Spec:    timeGuide, Rooms: rooms("call", "server", "wire"),
 	})
 	CallDeadlinePast = entry(Entry{
 		ID: "call.deadline-past", Codes: set(codes.DeadlineExceeded), By: ByClient,
@@ -110,7 +110,7 @@ var (
 		Summary: "the per-call credentials need a secure connection and this one is cleartext",
 		Cause:   "The credentials answer true to RequireTransportSecurity, since a token sent in the clear can be stolen. The connection uses insecure.NewCredentials(), or another security level below the one required, so the call was not sent.",
 		Remedy:  "Use TLS (WithTransportCredentials). For local tests only, use credentials whose RequireTransportSecurity returns false, or google.golang.org/grpc/credentials/local.",
-		Spec:    statusCodes, Rooms: rooms("call"),
+		Spec:    statusCodes, Rooms: rooms("call", "channel"),
 	})
 	CallMisuse = entry(Entry{
 		ID: "call.misuse", Codes: set(codes.Internal), By: ByBoth,

@@ -78,7 +78,7 @@ var (
 		Summary: "the server's certificate is for another name",
 		Cause:   "The certificate is trusted, but none of its subject alternative names is the name the client asked for. Dialing an IP address, a Kubernetes service's short name or a port-forward with a certificate for the public name does this; so does a certificate with a common name only.",
 		Remedy:  "Dial a name in the certificate, or have the certificate reissued with the dialed name among its SANs. WithAuthority, or the second argument of NewClientTLSFromFile, sets the expected name when the address differs on purpose.",
-		Spec:    rfc6125 + "#section-6", Rooms: rooms("channel"),
+		Spec:    rfc9525 + "#section-6", Rooms: rooms("channel"),
 	})
 	TLSExpired = entry(Entry{
 		ID: "tls.expired", Codes: set(codes.Unavailable), By: ByClient,

@@ -11,7 +11,7 @@ var (
 		Summary: "the server is shutting down and takes no new calls",
 		Cause:   "GracefulStop or Shutdown is under way: calls in flight may finish, new ones are refused. No handler ran for this one, so it can be sent to another server at once.",
 		Remedy:  "It is safe to call again. Seen by users during rollouts: let the readiness probe fail before the shutdown begins (a preStop sleep in Kubernetes), and keep enough replicas.",
-		Spec:    errorGuide, Rooms: rooms("server"),
+		Spec:    errorGuide, Rooms: rooms("server", "wire"),
 	})
 	ServerStopped = entry(Entry{
 		ID: "server.stopped", Codes: set(codes.Unavailable), By: ByServer,
@@ -32,14 +32,14 @@ var (
 		Summary: "the connection reached its maximum age and the call outlived the grace",
 		Cause:   "The server retires connections after MaxConnectionAge so that clients spread over new replicas. Calls in flight may finish within MaxConnectionAgeGrace; this one did not.",
 		Remedy:  "Raise MaxConnectionAgeGrace in keepalive.ServerParameters above the longest call, or let long streams end and restart by themselves from time to time.",
-		Spec:    gRFCA9, Rooms: rooms("server"),
+		Spec:    gRFCA9, Rooms: rooms("server", "wire"),
 	})
 	ServerMaxIdle = entry(Entry{
 		ID: "server.max-idle", Codes: set(codes.Unavailable), By: ByServer,
 		Summary: "the connection was idle for too long and is being closed",
 		Cause:   "The server retires connections without calls after MaxConnectionIdle, with GOAWAY in two steps. A call that crosses with the last step is refused, and clients repeat it on a new connection by themselves.",
 		Remedy:  "Usually nothing. Raise MaxConnectionIdle in keepalive.ServerParameters if connections are opened and closed all the time.",
-		Spec:    gRFCA9, Rooms: rooms("server"),
+		Spec:    gRFCA9, Rooms: rooms("server", "wire"),
 	})
 )
 

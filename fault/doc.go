@@ -9,5 +9,6 @@
 //
 // Floors above may add a rung ([Fault.Above]), an attempt or the deadline's
 // ledger; they never replace what was stamped. [From] finds the fault in any
-// error chain.
+// error chain, printing it with %+v shows all there is to know, and a Fault
+// marshals to JSON and logs as a group with slog.
 package fault

@@ -119,6 +119,9 @@ func TestFaultsAreImmutable(t *testing.T) {
 	if g.Ledger() != l || len(g.Attempts()) != 1 || len(g.Details()) != 1 || g.Processed() != Yes || g.WithProcessed(Yes) != g {
 		t.Errorf("what was added is missing: %+v", g)
 	}
+	if h := f.WithEvidence(Evidence{Address: "a:1"}); h.Evidence().Address != "a:1" || f.Evidence().Address != "" {
+		t.Error("evidence was added to the original, or not at all")
+	}
 	if len(f.Evidence().fields()) != 0 {
 		t.Error("a fault without evidence shows some")
 	}
