@@ -127,7 +127,12 @@ func GoAway(last int, code http2.ErrCode, debug string) Answer {
 }
 
 // Cut resets the TCP connection.
-func Cut() Answer { return func(p *Peer, _ uint32) error { return p.Cut() } }
+func Cut() Answer {
+	return func(p *Peer, _ uint32) error {
+		p.Cut()
+		return nil
+	}
+}
 
 // HangUp closes the connection without a word.
 func HangUp() Answer { return func(p *Peer, _ uint32) error { return p.Close() } }
@@ -146,8 +151,8 @@ func OverflowWindow(ofConnection bool) Answer {
 	}
 }
 
-// ExceedWindow answers with headers and then DATA beyond the windows, at most
-// limit bytes. The bytes are one message that never ends. See [Peer.ExceedWindow].
+// ExceedWindow answers with headers and then DATA beyond the stream's window, at
+// most limit bytes. The bytes are one message that never ends. See [Peer.ExceedWindow].
 func ExceedWindow(limit int) Answer {
 	return func(p *Peer, stream uint32) error {
 		if err := p.SendHeaders(stream, false, ":status", "200", "content-type", grpcType); err != nil {

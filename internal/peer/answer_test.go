@@ -3,10 +3,13 @@
 package peer
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 	"syscall"
@@ -300,5 +303,110 @@ func TestRequestFields(t *testing.T) {
 	}
 	if _, err := RequestFields("/", "odd"); err == nil {
 		t.Error("an odd number of names and values passed")
+	}
+}
+
+// x/net's transport grants credit as the body is read, and here nobody reads.
+func TestExceedWindowAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := simnet.Pipe(simnet.Options{})
+		cc, err := (&http2.Transport{}).NewClientConn(client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cc.Close()
+		p := Server(t, server)
+		p.Handshake()
+		go func() {
+			p.Peer.WantHeaders(1)
+			ExceedWindow(8<<20)(p.Peer, 1)
+		}()
+		req, _ := http.NewRequest("GET", "http://localhost/", nil)
+		resp, err := cc.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		_, err = io.ReadAll(resp.Body)
+		if err == nil || !strings.Contains(err.Error(), "FLOW_CONTROL_ERROR") {
+			t.Errorf("reading the body: %v, want FLOW_CONTROL_ERROR", err)
+		}
+	})
+}
+
+// What the testing front end adds to each method is the same; here each is called once.
+func TestEveryStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := pair(t, Options{Skip: []http2.FrameType{}, NoSettingsAck: true, NoCredit: true}, Options{NoSettingsAck: true, NoCredit: true, Skip: []http2.FrameType{}})
+		s.SendSettingsAck()
+		c.WantSettingsAck()
+		s.SendSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 7})
+		if n, ok := c.Want(http2.FrameSettings).Setting(http2.SettingMaxConcurrentStreams); n != 7 || !ok {
+			t.Errorf("MAX_CONCURRENT_STREAMS %d, %v, want 7", n, ok)
+		}
+		c.SendWindowUpdate(0, 9)
+		if f := s.WantOn(0, http2.FrameWindowUpdate); f.Increment != 9 {
+			t.Errorf("%v, want +9", f)
+		}
+		c.Send("PRIORITY", func(fr *http2.Framer) error { return fr.WritePriority(1, http2.PriorityParam{Weight: 3}) })
+		if f := s.Next(); f.Kind != http2.FramePriority {
+			t.Errorf("%v, want PRIORITY", f)
+		}
+		c.SendFrame(0x42, 0, 1, []byte("odd"))
+		if f := s.Want(0x42); string(f.Data) != "odd" {
+			t.Errorf("%v, want an unknown frame", f)
+		}
+		c.SendRaw([]byte("\x00\x00\x03\x00\x01\x00\x00\x00\x03abc"))
+		if b := s.WantData(3, 2); string(b) != "ab" {
+			t.Errorf("DATA %q, want ab", b)
+		}
+		if b := s.WantBody(3); string(b) != "c" {
+			t.Errorf("DATA %q, want c", b)
+		}
+		c.SendBlock(5, true, []byte{0x82})
+		s.WantTrailers(5, ":method", "GET")
+		s.SendHeaders(5, false, ":status", "100")
+		s.Answer(5, MissingStatus([]byte("x")))
+		if r := c.WantResponse(5); r.Get(":status") != "200" || r.Get("x-trailer") != "1" {
+			t.Errorf("response %+v", r)
+		}
+		s.SendRST(5, http2.ErrCodeNo)
+		c.WantRST(5, http2.ErrCodeNo)
+		c.OK(c.CloseWrite())
+		s.WantClosed()
+		s.SendGoAway(5, http2.ErrCodeNo, "bye")
+		if f := c.WantGoAway(http2.ErrCodeNo); f.Last != 5 || f.Debug != "bye" {
+			t.Errorf("%v, want last=5 and bye", f)
+		}
+		s.Cut()
+		c.WantClosed()
+	})
+}
+
+// A cut under TLS sends no close_notify: the client's read fails.
+func TestCutUnderTLS(t *testing.T) {
+	server := httptest.NewUnstartedServer(nil)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Serve(tls.NewListener(l, server.TLS), EachAtOnce(Cut()))
+	config := server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	config.NextProtos, config.ServerName = []string{"h2"}, "example.com"
+	conn, err := tls.Dial("tcp", s.Addr(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Client(t, conn)
+	p.Handshake()
+	p.SendRequest(1, true, "/a.B/C", ":scheme", "https")
+	if _, err := p.Peer.Next(); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection ended with %v, want ECONNRESET", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("the script failed: %v", err)
 	}
 }

@@ -136,22 +136,25 @@ func (p *Peer) Close() error {
 	return err
 }
 
-// Cut resets the connection, as a crash of the machine's network does: the
-// other end reads ECONNRESET where the connection allows it.
-func (p *Peer) Cut() error {
+// Cut resets the connection, as a crash of the machine's network does, and
+// closes the peer: the other end reads ECONNRESET where the kind of connection
+// allows it.
+func (p *Peer) Cut() {
 	p.note("-> (reset)")
 	conn := p.conn
 	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn() // no close_notify alert
+		conn = t.NetConn()
 	}
 	switch c := conn.(type) {
 	case interface{ Cut() }:
 		c.Cut()
 	case interface{ SetLinger(int) error }:
-		c.SetLinger(0)
+		c.SetLinger(0) // fails on a closed connection only
 	}
-	conn.Close() // a reset sends nothing: a failure has nothing to say
-	return p.Close()
+	if conn != p.conn {
+		conn.Close() // before TLS can send its close_notify
+	}
+	p.Close() // whether there was still anything to close does not matter
 }
 
 // CloseWrite ends the bytes sent (FIN) and goes on reading. It fails on

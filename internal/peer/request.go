@@ -3,7 +3,6 @@
 package peer
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -151,16 +150,14 @@ func (p *Peer) WantResponse(stream uint32) (*Response, error) {
 	}
 }
 
-// ExceedWindow sends DATA on stream until it has sent one byte more than the
-// other end's windows allow, and more up to limit bytes in all for as long as
-// the other end grants credit meanwhile. An end that grants as fast as it reads
-// is never violated: the error says so.
+// ExceedWindow sends DATA on stream until it has sent more than the stream's
+// window allows, whatever the connection's. It goes on for as long as the other
+// end grants credit meanwhile, up to limit bytes: an end that grants as fast as
+// it reads may never be violated. [Peer.OverflowWindow] always is a violation.
 func (p *Peer) ExceedWindow(stream uint32, limit int) error {
 	for sent := 0; sent < limit; {
 		p.mu.Lock()
-		left := min(p.windows.conn, p.windows.stream(stream))
-		frame := p.windows.frame
-		ended := p.err
+		left, frame, ended := p.windows.stream(stream), p.windows.frame, p.err
 		p.mu.Unlock()
 		if ended != nil {
 			return nil // the other end has had enough
@@ -173,7 +170,7 @@ func (p *Peer) ExceedWindow(stream uint32, limit int) error {
 			return nil
 		}
 	}
-	return errors.New("peer: the other end grants credit faster than it can be exceeded")
+	return fmt.Errorf("peer: %d bytes of DATA do not exceed the window of stream %d: the other end goes on granting", limit, stream)
 }
 
 // OverflowWindow raises a window beyond 2^31-1, which RFC 9113 section 6.9.1

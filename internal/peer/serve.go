@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -217,10 +219,11 @@ func (s *Service) Err() error {
 func (s *Service) Close() error {
 	s.mu.Lock()
 	s.closed = true
-	for conn := range s.conns {
+	conns := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	for _, conn := range conns {
 		conn.Close()
 	}
-	s.mu.Unlock()
 	s.listener.Close() // closed already if Accept failed
 	s.running.Wait()
 	return s.Err()
