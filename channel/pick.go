@@ -41,9 +41,12 @@ type Picked struct {
 }
 
 // Lost tells the channel that Conn takes no more streams, so that the next
-// Pick does not return it again. Whoever fails to open a stream for another
+// Pick does not return it again; streams it carries go on. Whoever fails to open a stream for another
 // reason than the call's own end calls it. It may be called repeatedly.
-func (p Picked) Lost() { p.Sub.lost(p.link) }
+func (p Picked) Lost() {
+	p.Sub.lost(p.link)
+	p.Conn.Drain("no stream could be opened")
+}
 
 // PickInterrupted is the error of a Pick whose context ended first.
 type PickInterrupted struct {

@@ -35,6 +35,9 @@ func (l *link) prefaceFault(err error) *fault.Fault {
 	if len(ce.First) > 0 && !startsHTTP2(ce.First) {
 		return strangerFault(ce.First, a)
 	}
+	if ce.Kind == h2.Lost && len(ce.First) == 0 && !l.secure {
+		return fault.HTTP2ConnectionLost.Newf(a, "the peer hung up on the HTTP/2 preface without a word, as a TLS server may do with a plaintext client: %v", err)
+	}
 	return fault.HTTP2ConnectionLost.New(a)
 }
 

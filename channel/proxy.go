@@ -35,14 +35,19 @@ func findProxy(c *Channel) *proxy {
 	if c.cfg.NoProxy || c.cfg.Dialer != nil {
 		return nil
 	}
-	p := &proxy{choose: httpproxy.FromEnvironment().ProxyFunc()}
+	env := httpproxy.FromEnvironment()
+	malformed := env.HTTPSProxy != "" && !proxyURL(env.HTTPSProxy)
+	if malformed {
+		env.HTTPSProxy = "http://malformed.invalid" // package httpproxy would ignore it
+	}
+	p := &proxy{choose: env.ProxyFunc()}
 	u, err := p.choose(&url.URL{Scheme: "https", Host: c.endpointAddress()})
 	switch {
-	case err != nil:
-		// The error's text holds the password: it is not quoted.
-		p.bad = "HTTPS_PROXY is no URL; expected http://host:port"
-	case u == nil:
+	case u == nil && err == nil:
 		return nil
+	case malformed || err != nil:
+		// Neither value nor error is quoted: they hold the password.
+		p.bad = "HTTPS_PROXY is no proxy's URL; expected http://host:port"
 	case u.Scheme != "http" || u.Hostname() == "":
 		p.bad = "HTTPS_PROXY names a proxy of scheme " + u.Scheme + "; expected http://host:port"
 	default:
@@ -57,6 +62,15 @@ func findProxy(c *Channel) *proxy {
 		}
 	}
 	return p
+}
+
+// proxyURL reports whether s names a proxy: a URL, or host:port.
+func proxyURL(s string) bool {
+	if !strings.Contains(s, "://") {
+		s = "http://" + s
+	}
+	u, err := url.Parse(s)
+	return err == nil && u.Hostname() != ""
 }
 
 // endpointAddress is the target's endpoint, with its port where it is a name

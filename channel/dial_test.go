@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/faultline-rpc/faultline/fault"
+)
+
+// Every error number reaches its circumstance through a call, whatever wraps
+// it, with the number at the end of the chain.
+func TestDialRows(t *testing.T) {
+	op := func(err error) error {
+		return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", err)}
+	}
+	row := func(e *fault.Entry, s fault.Side) expect { return expect{e, s, fault.PickNoReady} }
+	tests := []struct {
+		name   string
+		target string
+		err    error
+		want   expect
+	}{
+		{"refused", "", op(syscall.ECONNREFUSED), row(fault.DialRefused, fault.Remote)},
+		{"refused on windows", "", op(syscall.Errno(10061)), row(fault.DialRefused, fault.Remote)},
+		{"wrapped", "", fmt.Errorf("my dialer: %w", op(syscall.ECONNREFUSED)), row(fault.DialRefused, fault.Remote)},
+		{"no network", "", op(syscall.ENETUNREACH), row(fault.DialUnreachable, fault.Between)},
+		{"no host", "", op(syscall.EHOSTUNREACH), row(fault.DialUnreachable, fault.Between)},
+		{"no network on windows", "", op(syscall.Errno(10051)), row(fault.DialUnreachable, fault.Between)},
+		{"no host on windows", "", op(syscall.Errno(10065)), row(fault.DialUnreachable, fault.Between)},
+		{"kernel time-out", "", op(syscall.ETIMEDOUT), row(fault.DialTimeout, fault.Between)},
+		{"time-out on windows", "", op(syscall.Errno(10060)), row(fault.DialTimeout, fault.Between)},
+		{"net time-out", "", &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, row(fault.DialTimeout, fault.Between)},
+		{"permission", "", op(syscall.EACCES), row(fault.DialPermission, fault.Local)},
+		{"not permitted", "", op(syscall.EPERM), row(fault.DialPermission, fault.Local)},
+		{"access on windows", "", op(syscall.Errno(10013)), row(fault.DialPermission, fault.Local)},
+		{"no socket", "unix:/no/such", op(syscall.ENOENT), row(fault.DialMissing, fault.Local)},
+		{"a file is missing", "", op(syscall.ENOENT), row(fault.DialFailed, fault.Local)},
+		{"name in dial", "", &net.OpError{Op: "dial", Err: &net.DNSError{Name: "x", IsNotFound: true}}, row(fault.ResolveNotFound, fault.Remote)},
+		{"anything", "", errCustom, row(fault.DialFailed, fault.Local)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &farm{refuse: func(string) error { return tt.err }}
+				if tt.target == "" {
+					tt.target = "passthrough:///svc:1"
+				}
+				c := newChannel(t, tt.target, Config{Dialer: f.dial})
+				got := wantFault(t, pickFault(t, c), tt.want)
+				if !errors.Is(got, tt.err) {
+					t.Errorf("cause %v is cut off", tt.err)
+				}
+				if ev := got.Evidence(); ev.Address == "" || ev.Network == "" || ev.Target != tt.target {
+					t.Errorf("evidence %+v", ev)
+				}
+			})
+		})
+	}
+}
+
+var errCustom = errors.New("custom dialer's own reason")
+
+func TestDialRefused(t *testing.T) {
+	noLeaks(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	c := newChannel(t, addr, Config{})
+	f := wantFault(t, pickFault(t, c), expect{fault.DialRefused, fault.Remote, fault.PickNoReady})
+	if !asError[*net.OpError](f) || f.Evidence().Address != addr || f.Evidence().Network != "tcp" {
+		t.Errorf("%v: %+v", f, f.Evidence())
+	}
+	if runtime.GOOS != "windows" && !errors.Is(f, syscall.ECONNREFUSED) {
+		t.Errorf("%v: ECONNREFUSED is not in the chain", f)
+	}
+	wantState(t, c, connectivity.TransientFailure)
+}
+
+func TestDialUnix(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Log("unix sockets are tested on unix")
+		return
+	}
+	noLeaks(t)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s")
+	c := newChannel(t, "unix://"+path, Config{})
+	f := wantFault(t, pickFault(t, c), expect{fault.DialMissing, fault.Local, fault.PickNoReady})
+	if !errors.Is(f, fs.ErrNotExist) || f.Evidence().Address != path || f.Evidence().Network != "unix" {
+		t.Errorf("%v: %+v", f, f.Evidence())
+	}
+
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		nc, err := l.Accept()
+		if err == nil {
+			goodPeer("", nc)
+		}
+	}()
+	defer l.Close()
+	c.ResetConnectBackoff()
+	p := mustPick(t, c)
+	if p.Peer.Addr.String() != path || p.Authority != "localhost" {
+		t.Errorf("peer %v authority %q", p.Peer.Addr, p.Authority)
+	}
+}
+
+// A dial that gets no answer ends with the connect deadline.
+func TestDialTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newChannel(t, "passthrough:///svc:1", Config{Dialer: func(ctx context.Context, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}})
+		begin := time.Now()
+		f := wantFault(t, pickFault(t, c), expect{fault.DialTimeout, fault.Between, fault.PickNoReady})
+		if spent := time.Since(begin); spent != 20*time.Second {
+			t.Errorf("gave up after %v, want 20 s", spent)
+		}
+		if !errors.Is(f, context.DeadlineExceeded) {
+			t.Errorf("cause %v", f.Unwrap())
+		}
+	})
+}
+
+func TestDialerAddress(t *testing.T) {
+	for target, want := range map[string]string{
+		"unix:///abs":            "unix:///abs",
+		"unix:rel":               "unix:rel",
+		"unix-abstract:name":     "unix:@name",
+		"passthrough:///bufnet":  "bufnet",
+		"passthrough:///unix:/x": "unix:///x",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := &farm{refuse: func(string) error { return errCustom }}
+			c := newChannel(t, target, Config{Dialer: f.dial})
+			_ = pickFault(t, c)
+			if got := f.seen(); got[0].addr != want {
+				t.Errorf("%s: dialer got %q, want %q", target, got[0].addr, want)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		c := newChannel(t, "passthrough:///x", Config{Dialer: func(context.Context, string) (net.Conn, error) { return nil, nil }})
+		wantFault(t, pickFault(t, c), expect{fault.DialFailed, fault.Local, fault.PickNoReady})
+	})
+}
+
+func TestPlan(t *testing.T) {
+	c := newChannel(t, "passthrough:///x", Config{NoProxy: true})
+	for in, want := range map[string]dialPlan{
+		"host:1":    {network: "tcp", address: "host:1"},
+		"unix:/x":   {network: "unix", address: "/x"},
+		"unix:///x": {network: "unix", address: "/x"},
+		"unix:x":    {network: "unix", address: "x"},
+	} {
+		if got := c.plan(resolver.Address{Addr: in}); got != want {
+			t.Errorf("%s: %+v, want %+v", in, got, want)
+		}
+	}
+}
