@@ -347,9 +347,7 @@ func (s *Stream) Consumed(n int) {
 func listSize(h Header) uint64 {
 	n := uint64(0)
 	if h.Fixed != nil {
-		for _, f := range h.Fixed.Fields() {
-			n += uint64(f.Size())
-		}
+		n = h.Fixed.Size()
 	}
 	for i := range h.Fields {
 		n += uint64(h.Fields[i].Size())

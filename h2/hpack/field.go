@@ -79,12 +79,21 @@ type Check struct {
 // form by pointer.
 type Template struct {
 	fields []Field
+	size   uint64
 }
 
 // NewTemplate makes a template of the fields, whose strings it keeps.
 func NewTemplate(fields ...Field) *Template {
-	return &Template{fields: append([]Field(nil), fields...)}
+	t := &Template{fields: append([]Field(nil), fields...)}
+	for _, f := range fields {
+		t.size += uint64(f.Size())
+	}
+	return t
 }
+
+// Size is what the template adds to a section's size in bytes as RFC 9113
+// section 6.5.2 counts it.
+func (t *Template) Size() uint64 { return t.size }
 
 // Fields returns the template's fields, which must not be changed.
 func (t *Template) Fields() []Field { return t.fields }
