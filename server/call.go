@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"unsafe"
+
+	"google.golang.org/grpc"
+
+	"github.com/faultline-rpc/faultline/codec"
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/h2"
+	"github.com/faultline-rpc/faultline/h2/hpack"
+	"github.com/faultline-rpc/faultline/wire"
+)
+
+// largeReply is the size above which a unary answer heeds the call's deadline
+// while it waits for window: what is smaller is not worth a timer, and goes or
+// ends with its stream.
+const largeReply = 16 << 10
+
+// call is one call, from its request's headers to the end of its handler. That
+// of a unary call that ended in order is used again.
+type call struct {
+	wire.ServerStream // the first field: see callOf
+
+	conn     *conn
+	method   *method         // nil: not registered
+	refusal  *fault.Fault    // why no handler may run, or nil
+	ctx      *callContext    // this call's alone
+	user     context.Context // what the handler gets: ctx, or what a stats handler made of it
+	watch    *watch          // for the stats handlers; nil without
+	codec    codec.Codec
+	comp     codec.Compressor        // of the request, or nil
+	answer   codec.Compressor        // of the answer, or nil
+	subtype  string                  // the answer's content-subtype
+	encoding string                  // the answer's grpc-encoding, "" without compression
+	decode   func(message any) error // k.decodeUnary, made once
+
+	opened     bool // the reader's own: it counts as a call
+	dispatched bool // the reader's own: a worker ends it
+	taken      bool // the handler's own: the request was decoded
+
+	// Guarded by ctx.mu:
+	header     []hpack.Field
+	trailer    []hpack.Field
+	headerSent bool
+	over       bool         // the answer is complete, or given up
+	raised     *fault.Fault // the last fault that this call's own methods returned
+	badTrailer *fault.Fault // what is wrong with the trailers that the handler set
+}
+
+// callOf returns the call that the stream is part of. wire hands back the very
+// pointers that it got from NewStream, and those are first fields of calls.
+func callOf(s *wire.ServerStream) *call { return (*call)(unsafe.Pointer(s)) }
+
+// newCall takes a call from the pool.
+func (s *Server) newCall() *call {
+	if k, ok := s.pool.Get().(*call); ok {
+		return k
+	}
+	k := new(call)
+	k.decode = k.decodeUnary
+	return k
+}
+
+// run serves the call on a worker. However its handler ends, the call does.
+func (k *call) run() {
+	returned := false
+	defer func() {
+		if !returned { // a panic, or runtime.Goexit, which recover does not tell
+			k.finish(k.crashed(recover()))
+		}
+		k.release()
+	}()
+	k.serve()
+	returned = true
+}
+
+func (k *call) serve() {
+	if k.watch != nil {
+		k.watch.begin(k)
+	}
+	if k.refusal != nil {
+		k.finish(k.refusal)
+		return
+	}
+	if err := k.ctx.late(); err != nil {
+		k.finish(k.raise(err))
+		return
+	}
+	if k.method.unary == nil {
+		k.finish(k.serveStream())
+		return
+	}
+	reply, err := k.method.unary.Handler(k.method.impl, k.user, k.decode, k.conn.srv.unaryInt)
+	if err != nil {
+		k.finish(err)
+		return
+	}
+	k.reply(reply)
+}
+
+// late says why the handler need not start any more: the call waited longer
+// than its deadline, or its caller is gone.
+func (c *callContext) late() error {
+	switch c.Err() {
+	case nil:
+		return nil
+	case context.DeadlineExceeded:
+		return fault.CallDeadline.Newf(fault.Args{Side: fault.Local, Processed: fault.No, Cause: context.DeadlineExceeded,
+			Evidence: &fault.Evidence{Method: clip(c.path)}}, "the caller's deadline, %v after the request arrived, passed before the handler started", c.timeout)
+	}
+	return c.why()
+}
+
+// decodeUnary is what generated code calls to get the request.
+func (k *call) decodeUnary(m any) error {
+	if k.taken {
+		return k.raise(fault.CallMisuse.Newf(fault.Args{Side: fault.Local}, "the request of a unary call was decoded twice"))
+	}
+	k.taken = true
+	msg, err := k.RecvUnary()
+	if err != nil {
+		return k.raise(err)
+	}
+	return k.unmarshal(&msg, m)
+}
+
+// unmarshal turns msg, which it frees, into m.
+func (k *call) unmarshal(msg *wire.Message, m any) error {
+	defer msg.Free()
+	data := msg.Data
+	if msg.Compressed {
+		if k.comp == nil {
+			return k.raise(fault.CodecResponseCompressor.Newf(fault.Args{Side: fault.Remote, Processed: fault.No},
+				"a message of the request is marked as compressed, but grpc-encoding names no compression"))
+		}
+		b, err := codec.Decompress(k.comp, data, k.conn.srv.recvMax)
+		if err != nil {
+			return k.raise(k.decompressFault(err))
+		}
+		defer b.Free()
+		data = b.B
+	}
+	if err := k.codec.Decode(data, m); err != nil {
+		return k.raise(fault.CodecRequestParse.Newf(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: err},
+			"codec %q cannot parse the request as %T: %v", k.codec.Name(), m, err))
+	}
+	if k.watch != nil {
+		k.watch.in(m, len(data), len(msg.Data))
+	}
+	return nil
+}
+
+func (k *call) decompressFault(err error) *fault.Fault {
+	if f, ok := fault.From(err); ok { // codec.too-large
+		return f.WithProcessed(fault.No)
+	}
+	return fault.CodecDecompress.Newf(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: err,
+		Evidence: &fault.Evidence{Encoding: k.comp.Name()}}, "the request does not decompress with %q: %v", k.comp.Name(), err)
+}
+
+// reply sends a unary call's answer.
+func (k *call) reply(m any) {
+	buf, sizes, err := k.codec.Encode(m, k.answer, k.conn.srv.sendMax)
+	if err != nil {
+		k.finish(k.raise(err))
+		return
+	}
+	defer buf.Free()
+	x := k.ctx
+	x.mu.Lock()
+	if k.over || k.badTrailer != nil {
+		x.mu.Unlock()
+		k.finish(nil)
+		return
+	}
+	k.over = true
+	first := !k.headerSent
+	k.headerSent = true
+	header, trailer := k.header, k.trailer
+	x.mu.Unlock()
+	var done <-chan struct{}
+	if len(buf.B) > largeReply && !x.deadline.IsZero() {
+		done = x.Done()
+	}
+	// Not under the lock: it may wait for window, and the reader takes the lock.
+	err = k.Respond(k.subtype, k.encoding, header, buf.B, trailer, done)
+	if w := k.watch; w != nil {
+		if first {
+			w.outHeader(k.encoding)
+		}
+		w.out(m, sizes)
+		w.outTrailer()
+	}
+	if err != nil {
+		k.unsent(err, first)
+	}
+}
+
+// unsent ends a stream whose answer could not be sent as a whole. first says
+// that headers were part of it.
+func (k *call) unsent(err error, first bool) {
+	if f, ok := fault.From(err); ok && f.Entry() == fault.HTTP2HeaderList {
+		// The program's metadata is too much for the client, and was not sent.
+		var h h2.Header
+		if first {
+			h.Fields = append(h.Fields, hpack.Field{Name: ":status", Value: "200"}, hpack.Field{Name: "content-type", Value: wire.ContentType("")})
+		}
+		h.Fields = wire.AppendStatus(h.Fields, f.Code(), f.Message(), nil)
+		if k.WriteHeader(h, true) == nil {
+			return
+		}
+	}
+	k.Reset(h2.Cancel)
+}
+
+// finish ends the call with what the handler returned. Only the first end counts.
+func (k *call) finish(err error) {
+	x := k.ctx
+	x.mu.Lock()
+	if k.over {
+		x.mu.Unlock()
+		return
+	}
+	k.over = true
+	if err == nil && k.badTrailer != nil {
+		err = k.badTrailer
+		k.raised = k.badTrailer
+	}
+	raised := k.raised
+	first, header, trailer := !k.headerSent && len(k.header) > 0, k.header, k.trailer
+	k.headerSent = true
+	x.mu.Unlock()
+	st, err := k.statusOf(err, raised)
+	if k.refusal != nil && k.refusal.Entry() == fault.CodecCompressorUnsupported {
+		// "the response must have the UNIMPLEMENTED status and must have
+		// grpc-accept-encoding" (doc/compression.md of grpc/grpc)
+		trailer = append(trailer, hpack.Field{Name: "grpc-accept-encoding", Value: codec.Supported()})
+	}
+	if first {
+		// What it has to say, Finish has too: the stream is over.
+		_ = k.ServerStream.SendHeader(k.subtype, k.encoding, header)
+	}
+	_ = k.Finish(st, trailer)
+	if w := k.watch; w != nil {
+		w.err = err
+		if first {
+			w.outHeader(k.encoding)
+		}
+		w.outTrailer()
+	}
+}
+
+// raise remembers a fault that this call's own methods return: the caller may
+// read it as it is.
+func (k *call) raise(err error) error {
+	if f, ok := err.(*fault.Fault); ok {
+		k.ctx.mu.Lock()
+		k.raised = f
+		k.ctx.mu.Unlock()
+	}
+	return err
+}
+
+// release ends the call's life on its worker.
+func (k *call) release() {
+	x, c := k.ctx, k.conn
+	x.end()
+	if k.watch != nil {
+		k.watch.end()
+	}
+	if c.srv.cfg.MaxHandlers > 0 {
+		c.srv.running.Add(-1)
+	}
+	if k.method != nil && k.method.unary != nil && k.Recyclable() {
+		k.recycle()
+	}
+	c.callEnded()
+}
+
+func (k *call) recycle() {
+	s := k.conn.srv
+	k.Renew()
+	clear(k.header)
+	clear(k.trailer)
+	k.conn, k.method, k.refusal, k.ctx, k.user, k.watch = nil, nil, nil, nil, nil, nil
+	k.codec, k.comp, k.answer, k.encoding = codec.Codec{}, nil, nil, ""
+	k.subtype = ""
+	k.opened, k.dispatched, k.taken = false, false, false
+	k.header, k.trailer = k.header[:0], k.trailer[:0]
+	k.headerSent, k.over, k.raised, k.badTrailer = false, false, nil, nil
+	s.pool.Put(k)
+}
+
+// end parts the context from its call, which may serve another from now on.
+func (c *callContext) end() {
+	c.mu.Lock()
+	c.call = nil
+	stop := c.cancelLocked(context.Canceled)
+	c.mu.Unlock()
+	if stop != nil {
+		stop(context.Canceled)
+	}
+}
+
+// chainUnary makes one interceptor of several, the first one outermost.
+func chainUnary(list []grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
+	if len(list) <= 1 {
+		return only(list)
+	}
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		return list[0](ctx, req, info, nextUnary(list, 1, info, handler))
+	}
+}
+
+func nextUnary(list []grpc.UnaryServerInterceptor, i int, info *grpc.UnaryServerInfo, last grpc.UnaryHandler) grpc.UnaryHandler {
+	if i == len(list) {
+		return last
+	}
+	return func(ctx context.Context, req any) (any, error) {
+		return list[i](ctx, req, info, nextUnary(list, i+1, info, last))
+	}
+}
+
+// chainStream makes one interceptor of several, the first one outermost.
+func chainStream(list []grpc.StreamServerInterceptor) grpc.StreamServerInterceptor {
+	if len(list) <= 1 {
+		return only(list)
+	}
+	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		return list[0](srv, ss, info, nextStream(list, 1, info, handler))
+	}
+}
+
+func nextStream(list []grpc.StreamServerInterceptor, i int, info *grpc.StreamServerInfo, last grpc.StreamHandler) grpc.StreamHandler {
+	if i == len(list) {
+		return last
+	}
+	return func(srv any, ss grpc.ServerStream) error {
+		return list[i](srv, ss, info, nextStream(list, i+1, info, last))
+	}
+}
+
+// only returns the single element of a list, or the zero value.
+func only[T any](list []T) T {
+	var none T
+	if len(list) == 1 {
+		return list[0]
+	}
+	return none
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+
+	"github.com/faultline-rpc/faultline/event"
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/h2"
+	"github.com/faultline-rpc/faultline/wire"
+)
+
+// conn is one served connection:
+//
+//	accepted -> handshake -> serving -> (draining) -> gone
+//
+// The goroutine that accepted it makes the handshake and is its reader.
+type conn struct {
+	srv  *Server
+	id   uint64 // in events
+	raw  net.Conn
+	h2   *h2.Conn // guarded by srv.mu; nil during the handshake
+	peer *peer.Peer
+	base context.Context // what the stats handlers made for it; nil without
+
+	batch []*call      // the reader's own: what this read brought
+	calls atomic.Int64 // opened and not over, their streams may be
+}
+
+var _ wire.ServerHandler = (*conn)(nil)
+
+// serve is the connection's life.
+func (c *conn) serve() {
+	defer c.srv.removeConn(c)
+	start := time.Now()
+	nc, auth, err := c.handshake(start)
+	if err != nil {
+		c.handshakeFailed(err)
+		return
+	}
+	c.peer = &peer.Peer{Addr: nc.RemoteAddr(), LocalAddr: nc.LocalAddr(), AuthInfo: auth}
+	left := max(c.srv.cfg.ConnectionTimeout-time.Since(start), time.Millisecond)
+	if len(c.srv.cfg.StatsHandlers) > 0 {
+		defer c.tag()()
+	}
+	conn := wire.NewServerConn(nc, c.srv.cfg.h2(c.id, left), c, c.srv.budget)
+	if !c.srv.adopt(c, conn) {
+		conn.Abort(net.ErrClosed)
+	}
+	_ = conn.Run() // why it ended is an event, and each call's fault
+}
+
+// handshake secures the connection, if there are credentials.
+func (c *conn) handshake(start time.Time) (net.Conn, credentials.AuthInfo, error) {
+	creds := c.srv.cfg.Creds
+	if creds == nil {
+		return c.raw, nil, nil
+	}
+	if err := c.raw.SetDeadline(start.Add(c.srv.cfg.ConnectionTimeout)); err != nil {
+		return nil, nil, err
+	}
+	nc, auth, err := creds.ServerHandshake(c.raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	return nc, auth, nc.SetDeadline(time.Time{})
+}
+
+func (c *conn) handshakeFailed(err error) {
+	if errors.Is(err, credentials.ErrConnDispatched) {
+		return // somebody else serves the connection, and closes it
+	}
+	c.raw.Close()
+	s := c.srv
+	level := slog.LevelWarn
+	if errors.Is(err, io.EOF) || s.stopping.Load() {
+		level = slog.LevelDebug // a probe that only connects, or our own doing
+	}
+	f := fault.TLSHandshake.Newf(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: err,
+		Evidence: &fault.Evidence{Address: addr(c.raw.RemoteAddr()), Local: addr(c.raw.LocalAddr())}},
+		"the handshake with %s failed: %v", addr(c.raw.RemoteAddr()), err)
+	s.cfg.Logger.LogAttrs(context.Background(), level, "a connection was not secured", slog.Any("error", f))
+	if s.cfg.Sink != nil {
+		s.cfg.Sink.Record(event.ConnClosed{Conn: c.id, Role: event.Server, Err: f})
+	}
+}
+
+func addr(a net.Addr) string {
+	if a == nil {
+		return ""
+	}
+	return a.String()
+}
+
+// Ready implements wire.ServerHandler.
+func (c *conn) Ready() {
+	s := c.srv
+	if s.cfg.Sink != nil {
+		s.cfg.Sink.Record(event.ConnOpened{Conn: c.id, Role: event.Server, Local: addr(c.peer.LocalAddr), Remote: addr(c.peer.Addr)})
+	}
+}
+
+// GoAway implements wire.ServerHandler: a client that says goodbye still gets
+// the answers it waits for.
+func (c *conn) GoAway(*h2.GoAwayError) {}
+
+// Closed implements wire.ServerHandler. What arrived in the same read as the
+// connection's end still goes to the workers, which end it.
+func (c *conn) Closed(*h2.ConnError) { c.BatchEnd() }

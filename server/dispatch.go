@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/faultline-rpc/faultline/codec"
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/wire"
+)
+
+// From a request's headers to the queue of the workers. All of it runs on the
+// connection's reader:
+//
+//  1. NewStream gives storage, or refuses: too many handlers run.
+//  2. Open finds the method, codec and compressor, and makes the context. A
+//     request that cannot be served goes the same way, with its refusal: what
+//     it takes to word that is a worker's work, not the reader's.
+//  3. Dispatch, when the request may start, adds it to the batch.
+//  4. BatchEnd hands the batch to the workers.
+//
+// A stream may be reset at any point; a call that no worker has yet ends here.
+
+// NewStream implements wire.ServerHandler. The limit counts calls, not
+// streams: resetting a stream does not make room before its handler has
+// returned (CVE-2023-44487).
+func (c *conn) NewStream() *wire.ServerStream {
+	if c.calls.Load() >= int64(c.srv.cfg.MaxConcurrentStreams) {
+		return nil
+	}
+	k := c.srv.newCall()
+	k.conn = c
+	return &k.ServerStream
+}
+
+// Open implements wire.ServerHandler.
+func (c *conn) Open(st *wire.ServerStream) wire.Dispatch {
+	k, h, s := callOf(st), st.Head(), c.srv
+	k.opened = true
+	c.calls.Add(1)
+	s.calls.Add(1)
+	st.MaxRecv = s.recvMax
+	x := &callContext{base: c.base, peer: c.peer, md: h.MD, path: h.Path, call: k}
+	if h.HasTimeout {
+		x.timeout = h.Timeout
+		x.deadline = time.Now().Add(h.Timeout)
+	}
+	k.ctx, k.user = x, x
+	if len(s.cfg.StatsHandlers) > 0 {
+		k.watch = &watch{handlers: s.cfg.StatsHandlers}
+	}
+	k.method = (*s.methods.Load())[h.Path]
+	if k.method == nil {
+		k.method = s.unknown
+	}
+	if k.method == nil {
+		k.refusal = s.unknownMethod(h)
+	} else {
+		k.refusal = k.negotiate(h)
+	}
+	if k.refusal == nil && !k.method.clientStreams() {
+		return wire.Whole
+	}
+	return wire.Now
+}
+
+// negotiate finds codec and compressors, or says why there are none.
+func (k *call) negotiate(h *wire.RequestHead) *fault.Fault {
+	if forced := k.conn.srv.cfg.ForceCodec; forced != nil {
+		k.codec = *forced
+		if h.Subtype == forced.Name() {
+			k.subtype = h.Subtype // any other name means nothing here
+		}
+	} else if found, ok := codec.Lookup(h.Subtype); ok {
+		k.codec, k.subtype = found, h.Subtype
+	} else {
+		return fault.CodecSubtype.Newf(fault.Args{Side: fault.Local, Processed: fault.No, Evidence: &fault.Evidence{Content: clip(h.ContentType)}},
+			"no codec is registered for content-subtype %q", clip(h.Subtype))
+	}
+	if h.Encoding == "" {
+		return nil
+	}
+	comp, ok := codec.LookupCompressor(h.Encoding)
+	if !ok {
+		return fault.CodecCompressorUnsupported.Newf(fault.Args{Side: fault.Local, Processed: fault.No, Evidence: &fault.Evidence{Encoding: clip(h.Encoding)}},
+			"no decompressor is registered for grpc-encoding %q", clip(h.Encoding))
+	}
+	k.comp = comp
+	if comp != nil && accepts(h.AcceptEncoding, h.Encoding) {
+		k.answer, k.encoding = comp, h.Encoding
+	}
+	return nil
+}
+
+// accepts reports whether a client that compresses with name understands it as
+// well: it does, unless it lists what it understands and name is not there.
+func accepts(list, name string) bool {
+	if list == "" {
+		return true
+	}
+	return slices.ContainsFunc(strings.Split(list, ","), func(s string) bool { return strings.Trim(s, " \t") == name })
+}
+
+// Dispatch implements wire.ServerHandler.
+func (c *conn) Dispatch(st *wire.ServerStream) {
+	k, s := callOf(st), c.srv
+	if limit := s.cfg.MaxHandlers; limit > 0 && s.running.Add(1) > int64(limit) {
+		s.running.Add(-1)
+		c.refuse(k, fault.ServerOverloaded.Newf(fault.Args{Side: fault.Local, Processed: fault.No,
+			Evidence: &fault.Evidence{Option: "MaxHandlers", Limit: int64(limit)}},
+			"%d handlers are running, which is this server's limit MaxHandlers", limit))
+		return
+	}
+	if s.stopped.Load() {
+		if s.cfg.MaxHandlers > 0 {
+			s.running.Add(-1)
+		}
+		c.refuse(k, fault.ServerDraining.New(fault.Args{Side: fault.Local, Processed: fault.No}))
+		return
+	}
+	k.dispatched = true
+	c.batch = append(c.batch, k)
+}
+
+// BatchEnd implements wire.ServerHandler.
+func (c *conn) BatchEnd() {
+	if len(c.batch) == 0 {
+		return
+	}
+	c.srv.work.submit(c.batch)
+	clear(c.batch)
+	c.batch = c.batch[:0]
+}
+
+// Overloaded implements wire.ServerHandler.
+func (c *conn) Overloaded(st *wire.ServerStream) {
+	k := callOf(st)
+	limit := c.srv.budget.Limit()
+	f := fault.ServerOverloaded.Newf(fault.Args{Side: fault.Local, Processed: fault.No,
+		Evidence: &fault.Evidence{Option: "MaxUndelivered", Limit: limit}},
+		"requests of %d bytes wait for their handlers, which is this server's limit MaxUndelivered", limit)
+	if !k.dispatched {
+		c.refuse(k, f)
+		return
+	}
+	// Its handler runs: it learns from the context, or from RecvMsg, which also
+	// ends the call.
+	k.ctx.cancel(f.WithProcessed(fault.Yes))
+}
+
+// refuse answers a call that no worker has.
+func (c *conn) refuse(k *call, f *fault.Fault) {
+	k.refusal, k.watch = f, nil
+	k.finish(f)
+	c.forget(k)
+}
+
+// Reset implements wire.ServerHandler.
+func (c *conn) Reset(st *wire.ServerStream, f *fault.Fault) {
+	k := callOf(st)
+	if !k.opened {
+		return // refused by wire, or malformed from the start
+	}
+	k.ctx.cancel(f)
+	if !k.dispatched {
+		c.forget(k)
+	}
+}
+
+// forget ends a call that no worker has. It is not used again: wire may still
+// be looking at it.
+func (c *conn) forget(k *call) {
+	if !k.opened {
+		return
+	}
+	k.opened = false
+	k.ctx.end()
+	c.callEnded()
+}
+
+// callEnded uncounts a call.
+func (c *conn) callEnded() {
+	c.calls.Add(-1)
+	c.srv.callEnded()
+}
+
+var _ grpc.ServiceRegistrar = (*Server)(nil)

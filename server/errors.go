@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/faultline-rpc/faultline/event"
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/status"
+	"github.com/faultline-rpc/faultline/wire"
+)
+
+// statusOf decides what the caller gets to read of an error with which a call
+// ends. It also returns the error as observers on this side may see it.
+//
+//   - A status, made by the application or received from another service,
+//     passes: code, message and details.
+//   - So does a fault that this very call raised.
+//   - A fault of the handler's own client keeps its id and code; its text may
+//     name addresses and goes to the log.
+//   - The context's errors become handler.context.
+//   - Any other error may say anything: UNKNOWN, and a reference to the log.
+func (k *call) statusOf(err error, raised *fault.Fault) (wire.Status, error) {
+	if err == nil {
+		return wire.Status{}, nil
+	}
+	if f, ok := err.(*fault.Fault); ok && (f == raised || f == k.refusal) {
+		return statusOfFault(f), err
+	}
+	if s, ok := status.FromError(err); ok && s.Code() != codes.OK {
+		if f := s.Fault(); f != nil && f != raised && foreign(f) && f.Code() == s.Code() && f.Message() == s.Message() {
+			ref := k.mask(err, "a handler returned a failure of its own client")
+			return wire.Status{Code: f.Code(), Message: fmt.Sprintf("%s: %s; reference %s", f.ID(), f.Entry().Summary, ref)}, err
+		}
+		return wireStatus(s), err
+	}
+	f := k.contextFault(err)
+	if f == nil {
+		ref := k.mask(err, "a handler returned an error that is no status")
+		f = fault.HandlerNotStatus.Newf(fault.Args{Side: fault.Local, Processed: fault.Yes, Cause: err,
+			Evidence: &fault.Evidence{Method: clip(k.ctx.path), Reference: ref}}, "%s; reference %s", fault.HandlerNotStatus.Summary, ref)
+	}
+	return statusOfFault(f), f
+}
+
+// foreign reports whether a fault was minted by a client in this process. What
+// only servers raise came from another server, or was made for this caller.
+func foreign(f *fault.Fault) bool { return f.Entry().By != fault.ByServer }
+
+// contextFault is the fault of a handler that returned its context's error, or
+// a narrower one's; nil for other errors.
+func (k *call) contextFault(err error) *fault.Fault {
+	a := fault.Args{Side: fault.Local, Processed: fault.Yes, Cause: err, Evidence: &fault.Evidence{Method: clip(k.ctx.path)}}
+	what := ""
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		a.Code, what = codes.DeadlineExceeded, "context.DeadlineExceeded"
+	case errors.Is(err, context.Canceled):
+		a.Code, what = codes.Canceled, "context.Canceled"
+	default:
+		return nil
+	}
+	why := "although its own context had not ended: a narrower context did"
+	if cause := k.ctx.why(); cause != nil {
+		why = "after its own context had ended: " + cause.Error()
+		if f, ok := fault.From(cause); ok {
+			if f.Entry() == fault.ServerOverloaded { // this side ended it, and its caller waits for an answer
+				return f
+			}
+			why = "after its own context had ended: " + f.Entry().Summary
+		}
+	}
+	return fault.HandlerContext.Newf(a, "the handler returned %s %s", what, why)
+}
+
+// mask logs what the caller must not see, and returns the reference it gets.
+func (k *call) mask(err error, what string) string {
+	s, ref := k.conn.srv, reference()
+	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, what,
+		slog.String("method", clip(k.ctx.path)), slog.String("reference", ref), slog.Any("error", err))
+	if s.cfg.Sink != nil {
+		s.cfg.Sink.Record(event.ErrorMasked{Method: clip(k.ctx.path), Reference: ref, Err: err})
+	}
+	return ref
+}
+
+// crashed is the fault of a handler that panicked with value, or that ended
+// its goroutine if value is nil.
+func (k *call) crashed(value any) error {
+	s, ref, stack := k.conn.srv, reference(), debug.Stack()
+	text, what := fmt.Sprint(value), "a handler panicked"
+	if value == nil {
+		text, what = "runtime.Goexit was called", "a handler ended its goroutine"
+	}
+	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, what,
+		slog.String("method", clip(k.ctx.path)), slog.String("reference", ref), slog.String("value", text), slog.String("stack", string(stack)))
+	if s.cfg.Sink != nil {
+		s.cfg.Sink.Record(event.HandlerPanicked{Method: clip(k.ctx.path), Reference: ref, Value: text, Stack: stack})
+	}
+	summary := fault.HandlerPanic.Summary
+	if value == nil {
+		summary = "the handler ended its goroutine"
+	}
+	return k.raise(fault.HandlerPanic.Newf(fault.Args{Side: fault.Local, Processed: fault.Yes,
+		Evidence: &fault.Evidence{Method: clip(k.ctx.path), Reference: ref}}, "%s; reference %s", summary, ref))
+}
+
+// reference is a number that finds a log entry. It is no secret.
+func reference() string { return fmt.Sprintf("%016x", rand.Uint64()) }
+
+func statusOfFault(f *fault.Fault) wire.Status {
+	st := wire.Status{Code: f.Code(), Message: f.Message()}
+	if len(f.Details()) > 0 {
+		st.Details, _ = proto.Marshal(f.Proto()) // a Status of valid text marshals
+	}
+	return st
+}
+
+func wireStatus(s *status.Status) wire.Status {
+	st := wire.Status{Code: s.Code(), Message: s.Message()}
+	if p := s.Proto(); len(p.GetDetails()) > 0 {
+		st.Details, _ = proto.Marshal(p)
+	}
+	return st
+}
