@@ -112,6 +112,9 @@ func New(target string, cfg Config) (*Channel, error) {
 	if cfg.MinConnectTimeout <= 0 {
 		cfg.MinConnectTimeout = defaultMinConnectTimeout
 	}
+	if cfg.H2.SettingsTimeout == 0 && cfg.MinConnectTimeout > defaultMinConnectTimeout {
+		cfg.H2.SettingsTimeout = cfg.MinConnectTimeout
+	}
 	if cfg.Metrics == nil {
 		cfg.Metrics = noMetrics{}
 	}
@@ -187,8 +190,9 @@ func (c *Channel) ResetConnectBackoff() {
 }
 
 // Close ends all connections, with GOAWAY, and the calls on them; Pick returns
-// ErrClosed from then on. It waits for the resolver and the balancer to end,
-// and may be called again.
+// ErrClosed from then on. It waits for the resolver, the balancer and the
+// connections to end, so callbacks of these must not call it. It may be called
+// again.
 func (c *Channel) Close() {
 	c.mu.Lock()
 	if c.closed {
@@ -211,7 +215,20 @@ func (c *Channel) Close() {
 	for l := range links {
 		l.conn.Close(0, "channel closed")
 	}
+	patience := time.NewTimer(closeWait)
+	defer patience.Stop()
+	for l := range links {
+		select {
+		case <-l.conn.Done():
+		case <-patience.C:
+			return
+		}
+	}
 }
+
+// closeWait bounds Close's wait for connections, which end in a second unless
+// a custom net.Conn's Close does not end its Read.
+const closeWait = 2 * time.Second
 
 // publishLocked shows a new state and picker to calls.
 func (c *Channel) publishLocked(s connectivity.State, p balancer.Picker) {

@@ -144,6 +144,23 @@ func TestDialTimeout(t *testing.T) {
 	})
 }
 
+// A dialer that ignores its context does not hold the channel in CONNECTING;
+// the connection it makes too late is closed.
+func TestDialerOverdue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		late := make(chan net.Conn)
+		c := newChannel(t, "passthrough:///svc:1", Config{Dialer: func(context.Context, string) (net.Conn, error) {
+			return <-late, nil
+		}})
+		wantFault(t, pickFault(t, c), expect{fault.DialTimeout, fault.Local, fault.PickNoReady})
+		here, there := net.Pipe()
+		c.Close()
+		late <- here
+		drain(there)
+		close(late) // for the attempts that followed
+	})
+}
+
 func TestDialerAddress(t *testing.T) {
 	for target, want := range map[string]string{
 		"unix:///abs":            "unix:///abs",

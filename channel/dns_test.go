@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,16 +21,31 @@ import (
 // fakeNames is a name server.
 type fakeNames struct {
 	answer func(host string) ([]string, error)
-	asked  []time.Time
+
+	mu    sync.Mutex
+	bad   bool        // guarded by mu: answer SERVFAIL
+	asked []time.Time // guarded by mu
 }
 
 func (n *fakeNames) lookup(ctx context.Context, host string) ([]string, error) {
+	n.mu.Lock()
 	n.asked = append(n.asked, time.Now())
+	bad := n.bad
+	n.mu.Unlock()
+	if bad {
+		return nil, &net.DNSError{Err: "server misbehaving", IsTemporary: true}
+	}
 	if n.answer == nil {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
 	return n.answer(host)
+}
+
+func (n *fakeNames) times() []time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.asked)
 }
 
 func TestDNSRows(t *testing.T) {
@@ -76,11 +92,7 @@ func TestDNSRows(t *testing.T) {
 func TestDNSPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		bad := false
 		n := &fakeNames{answer: func(string) ([]string, error) {
-			if bad {
-				return nil, &net.DNSError{Err: "server misbehaving", IsTemporary: true}
-			}
 			return []string{"192.0.2.1", "2001:db8::1"}, nil
 		}}
 		cc := &recorder{}
@@ -89,7 +101,7 @@ func TestDNSPace(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if got := cc.addrs; !slices.Equal(got, []string{"192.0.2.1:50051", "[2001:db8::1]:50051"}) {
+		if got, _ := cc.seen(); !slices.Equal(got, []string{"192.0.2.1:50051", "[2001:db8::1]:50051"}) {
 			t.Fatalf("addresses %q", got)
 		}
 		for range 5 {
@@ -97,27 +109,29 @@ func TestDNSPace(t *testing.T) {
 		}
 		time.Sleep(29 * time.Second)
 		synctest.Wait()
-		if len(n.asked) != 1 {
-			t.Fatalf("asked %d times within 30 s", len(n.asked))
+		if asked := n.times(); len(asked) != 1 {
+			t.Fatalf("asked %d times within 30 s", len(asked))
 		}
-		bad = true
+		n.mu.Lock()
+		n.bad = true
+		n.mu.Unlock()
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if len(n.asked) != 2 || n.asked[1].Sub(begin) != dnsMinInterval {
-			t.Fatalf("asked at %v, want once more after 30 s", n.asked)
+		if asked := n.times(); len(asked) != 2 || asked[1].Sub(begin) != dnsMinInterval {
+			t.Fatalf("asked at %v, want once more after 30 s", asked)
 		}
 		time.Sleep(time.Second) // the first backoff is exact
 		synctest.Wait()
-		if len(n.asked) != 3 {
-			t.Fatalf("asked %d times, want a third look-up after 1 s", len(n.asked))
+		if asked := n.times(); len(asked) != 3 {
+			t.Fatalf("asked %d times, want a third look-up after 1 s", len(asked))
 		}
 		time.Sleep(2 * time.Second) // 1.6 s +-20 %
 		synctest.Wait()
-		if len(n.asked) != 4 {
-			t.Fatalf("asked %d times, want a fourth look-up", len(n.asked))
+		if asked := n.times(); len(asked) != 4 {
+			t.Fatalf("asked %d times, want a fourth look-up", len(asked))
 		}
-		if len(cc.errs) != 3 || !asError[*net.DNSError](cc.errs[0]) {
-			t.Errorf("errors %v", cc.errs)
+		if _, errs := cc.seen(); len(errs) != 3 || !asError[*net.DNSError](errs[0]) {
+			t.Errorf("errors %v", errs)
 		}
 		r.Close()
 	})
@@ -134,8 +148,8 @@ func TestDNSSilence(t *testing.T) {
 		time.Sleep(dnsTimeout)
 		synctest.Wait()
 		var dns *net.DNSError
-		if len(cc.errs) != 1 || !errors.As(cc.errs[0], &dns) || !dns.IsTimeout || !errors.Is(dns, context.DeadlineExceeded) {
-			t.Errorf("errors %v", cc.errs)
+		if _, errs := cc.seen(); len(errs) != 1 || !errors.As(errs[0], &dns) || !dns.IsTimeout || !errors.Is(dns, context.DeadlineExceeded) {
+			t.Errorf("errors %v", errs)
 		}
 		r.Close()
 	})
@@ -202,18 +216,31 @@ func target(t *testing.T, s string) resolver.Target {
 // recorder is a resolver.ClientConn that keeps what it is told.
 type recorder struct {
 	resolver.ClientConn
-	addrs []string
-	errs  []error
+	mu    sync.Mutex
+	addrs []string // guarded by mu
+	errs  []error  // guarded by mu
+}
+
+func (r *recorder) seen() ([]string, []error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.addrs, r.errs
 }
 
 func (r *recorder) UpdateState(s resolver.State) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.addrs = nil
 	for _, a := range s.Addresses {
 		r.addrs = append(r.addrs, a.Addr)
 	}
 	return nil
 }
-func (r *recorder) ReportError(err error) { r.errs = append(r.errs, err) }
+func (r *recorder) ReportError(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.errs = append(r.errs, err)
+}
 func (r *recorder) ParseServiceConfig(string) *serviceconfig.ParseResult {
 	return &serviceconfig.ParseResult{}
 }

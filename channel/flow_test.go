@@ -298,3 +298,14 @@ func TestInterrupted(t *testing.T) {
 		})
 	}
 }
+
+func TestInterruptedSays(t *testing.T) {
+	last := fault.DialRefused.New(fault.Args{Side: fault.Remote, Processed: fault.No})
+	err := &PickInterrupted{Last: last, Phase: "connect", Cause: context.Canceled}
+	if got := err.Error(); got != "context canceled while waiting for a connection (connect): latest failure: "+last.Message() {
+		t.Errorf("%q", got)
+	}
+	if !errors.Is(err, context.Canceled) || !fault.DialRefused.Is(err) {
+		t.Error("the chain is cut")
+	}
+}

@@ -153,7 +153,7 @@ func wantFault(t *testing.T, err error, want expect) *fault.Fault {
 // pickFault makes one call that does not wait for ready and returns its error.
 func pickFault(t *testing.T, c *Channel) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	_, err := c.Pick(ctx, "/test.Service/Method", false)
 	if err == nil {
@@ -164,7 +164,7 @@ func pickFault(t *testing.T, c *Channel) error {
 
 func mustPick(t *testing.T, c *Channel) Picked {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	p, err := c.Pick(ctx, "/test.Service/Method", true)
 	if err != nil {

@@ -29,7 +29,7 @@ type link struct {
 	conn    *h2.Conn
 	peer    peer.Peer
 	ev      fault.Evidence // what is known of the connection
-	secure  bool           // the handshake was TLS
+	plain   bool           // there is no transport security
 	disarm  func() bool    // stops the connect deadline
 	isReady atomic.Bool
 }
@@ -54,8 +54,8 @@ func (s *Subchannel) dial(a *attempt, addr resolver.Address) (*link, *fault.Faul
 		return nil, f
 	}
 	l := &link{sub: s, attempt: a, addr: addr, ev: ev,
-		peer:   peer.Peer{Addr: nc.RemoteAddr(), LocalAddr: nc.LocalAddr(), AuthInfo: info},
-		secure: info != nil && info.AuthType() == "tls"}
+		peer:  peer.Peer{Addr: nc.RemoteAddr(), LocalAddr: nc.LocalAddr(), AuthInfo: info},
+		plain: info == nil || info.AuthType() == "insecure"}
 	cfg := c.cfg.H2
 	cfg.Sink = c.cfg.Sink
 	if c.cfg.ConnID != nil {

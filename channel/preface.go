@@ -29,13 +29,16 @@ func (l *link) prefaceFault(err error) *fault.Fault {
 	}
 	// With TLS 1.3 the server's verdict on the client's certificate arrives
 	// after the handshake.
-	if _, alert := remoteAlert(err); alert && l.secure {
+	if _, alert := remoteAlert(err); alert {
 		return tlsFault(err, ev)
 	}
 	if len(ce.First) > 0 && !startsHTTP2(ce.First) {
 		return strangerFault(ce.First, a)
 	}
-	if ce.Kind == h2.Lost && len(ce.First) == 0 && !l.secure {
+	if ce.Kind == h2.Violation {
+		return fault.HTTP2NotHTTP2.Newf(a, "the peer's first frames break RFC 9113: %v", err)
+	}
+	if ce.Kind == h2.Lost && len(ce.First) == 0 && l.plain {
 		return fault.HTTP2ConnectionLost.Newf(a, "the peer hung up on the HTTP/2 preface without a word, as a TLS server may do with a plaintext client: %v", err)
 	}
 	return fault.HTTP2ConnectionLost.New(a)

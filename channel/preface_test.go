@@ -44,6 +44,7 @@ func TestPrefaceRows(t *testing.T) {
 		// Go's TLS server hangs up on what is no TLS; others send an alert.
 		{"go's tls server", serveTLS(&tls.Config{Certificates: []tls.Certificate{ca.issue(nil)}}), row(fault.HTTP2ConnectionLost), nil},
 		{"tls alert", says("\x15\x03\x01\x00\x02\x02\x46"), row(fault.HTTP2TLSPeer), nil},
+		{"bad settings", says("\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\xff\xff\xff\xff"), row(fault.HTTP2NotHTTP2), nil},
 		{"hangs up", says(""), row(fault.HTTP2ConnectionLost), nil},
 		{"half a SETTINGS frame", says("\x00\x00\x06\x04"), row(fault.HTTP2ConnectionLost), nil},
 	}
@@ -64,7 +65,7 @@ func TestPrefaceRows(t *testing.T) {
 
 // A peer that accepts and says nothing has the connect deadline, dial included.
 func TestPrefaceTimeout(t *testing.T) {
-	for _, limit := range []time.Duration{0, 5 * time.Second} {
+	for _, limit := range []time.Duration{0, 5 * time.Second, time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
 			want := limit
 			if limit == 0 {

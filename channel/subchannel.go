@@ -56,15 +56,26 @@ type Subchannel struct {
 	failures int                // guarded by mu: failed attempts in a row
 	attempt  *attempt           // guarded by mu: in CONNECTING
 	retry    *time.Timer        // guarded by mu: in TRANSIENT_FAILURE
+	waits    uint64             // guarded by mu: counts retries, so that a late timer does nothing
 
 	extras producers
 }
 
 // attempt is one stay in CONNECTING.
 type attempt struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-	next   time.Time // when the next attempt may start
+	ctx     context.Context
+	cancel  context.CancelFunc
+	next    time.Time   // when the next attempt may start
+	overdue *time.Timer // fails the attempt if a dialer ignores ctx
+}
+
+// overdueGrace is how long after its deadline an attempt may still report what
+// it was doing.
+const overdueGrace = time.Second
+
+func (a *attempt) end() {
+	a.cancel()
+	a.overdue.Stop()
 }
 
 func newSubchannel(c *Channel, p *policy, addrs []resolver.Address, listen func(balancer.SubConnState)) *Subchannel {
@@ -111,9 +122,11 @@ func (s *Subchannel) Connect() {
 // backoff asks for, and no less than MinConnectTimeout.
 func (s *Subchannel) connectLocked() {
 	pause := backoffDelay(s.c.cfg.Backoff, s.failures, rand.Float64())
+	limit := max(pause, s.c.cfg.MinConnectTimeout)
 	now := time.Now()
 	a := &attempt{next: now.Add(pause)}
-	a.ctx, a.cancel = context.WithDeadline(s.c.ctx, now.Add(max(pause, s.c.cfg.MinConnectTimeout)))
+	a.ctx, a.cancel = context.WithDeadline(s.c.ctx, now.Add(limit))
+	a.overdue = time.AfterFunc(limit+overdueGrace, func() { s.fail(a, s.overdueFault()) })
 	s.attempt = a
 	s.enterLocked(connectivity.Connecting, nil)
 	go s.run(a, s.addrs)
@@ -121,7 +134,6 @@ func (s *Subchannel) connectLocked() {
 
 // run is the goroutine of an attempt and then of the connection it yields.
 func (s *Subchannel) run(a *attempt, addrs []resolver.Address) {
-	defer a.cancel()
 	var last *fault.Fault
 	for _, addr := range addrs {
 		l, f := s.dial(a, addr)
@@ -137,6 +149,15 @@ func (s *Subchannel) run(a *attempt, addrs []resolver.Address) {
 	s.fail(a, last)
 }
 
+// overdueFault is the failure of an attempt that did not heed its deadline.
+func (s *Subchannel) overdueFault() *fault.Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fault.DialTimeout.Newf(fault.Args{Side: fault.Local, Processed: fault.No, Cause: context.DeadlineExceeded,
+		Evidence: &fault.Evidence{Target: s.c.target, Address: s.addrs[0].Addr}},
+		"the dialer or the credentials did not return when their context ended")
+}
+
 // becameReady is CONNECTING to READY. It reports false if the attempt is over.
 func (s *Subchannel) becameReady(a *attempt, l *link) bool {
 	s.mu.Lock()
@@ -145,7 +166,7 @@ func (s *Subchannel) becameReady(a *attempt, l *link) bool {
 		return false
 	}
 	s.attempt = nil
-	a.cancel() // its timer has no more use
+	a.end()
 	s.last, s.failures = nil, 0
 	s.ready.Store(l)
 	s.enterLocked(connectivity.Ready, nil)
@@ -161,23 +182,24 @@ func (s *Subchannel) fail(a *attempt, f *fault.Fault) {
 		return
 	}
 	s.attempt = nil
+	a.end()
 	s.last = f
 	s.failures++
 	s.c.blame(f)
 	s.enterLocked(connectivity.TransientFailure, f)
-	var t *time.Timer
-	t = time.AfterFunc(time.Until(a.next), func() { s.retryNow(t) })
-	s.retry = t
+	s.waits++
+	wait := s.waits
+	s.retry = time.AfterFunc(time.Until(a.next), func() { s.retryNow(wait) })
 	s.mu.Unlock()
 	s.c.resolver.resolveNow()
 }
 
 // retryNow is TRANSIENT_FAILURE to IDLE: the balancer decides whether to
-// connect. t is the timer that asks, so that a late one does nothing.
-func (s *Subchannel) retryNow(t *time.Timer) {
+// connect.
+func (s *Subchannel) retryNow(wait uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.retry == t && s.retry != nil {
+	if s.retry != nil && s.waits == wait {
 		s.retry = nil
 		s.enterLocked(connectivity.Idle, nil)
 	}
@@ -260,7 +282,7 @@ func sameServer(a, b resolver.Address) bool {
 // READY for the caller to drain.
 func (s *Subchannel) leaveLocked() *link {
 	if s.attempt != nil {
-		s.attempt.cancel()
+		s.attempt.end()
 		s.attempt = nil
 	}
 	if s.retry != nil {

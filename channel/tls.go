@@ -8,10 +8,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"reflect"
 	"strings"
+	"syscall"
 
 	"google.golang.org/grpc/credentials"
 
@@ -70,6 +72,9 @@ func tlsFault(err error, ev fault.Evidence) *fault.Fault {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		a.Side = fault.Remote
 		return fault.TLSHandshake.Newf(a, "the handshake did not end in time: %v", err)
+	case hungUp(err):
+		a.Side = fault.Remote
+		return fault.TLSHandshake.Newf(a, "the peer ended the connection during the handshake: %v", err)
 	}
 	if n, ok := remoteAlert(err); ok {
 		a.Side = fault.Remote
@@ -78,7 +83,21 @@ func tlsFault(err error, ev fault.Evidence) *fault.Fault {
 	}
 	e, side := textEntry(err.Error())
 	a.Side = side
+	if e == fault.TLSNoALPN {
+		ev.ALPN = []string{"h2"}
+	}
 	return e.New(a)
+}
+
+// hungUp reports whether the peer ended the connection.
+func hungUp(err error) bool {
+	const wsaECONNRESET, wsaECONNABORTED = syscall.Errno(10054), syscall.Errno(10053)
+	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, wsaECONNRESET, wsaECONNABORTED} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // remoteAlert finds the number of an alert that the peer sent. crypto/tls
@@ -146,8 +165,6 @@ func textEntry(text string) (*fault.Entry, fault.Side) {
 		has("no supported versions satisfy MinVersion and MaxVersion"),
 		has("server chose an unconfigured cipher suite"):
 		return fault.TLSVersion, fault.Local
-	case has("EOF"), has("connection reset"):
-		return fault.TLSHandshake, fault.Remote
 	}
 	return fault.TLSHandshake, fault.Local
 }
