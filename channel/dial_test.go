@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -123,6 +124,28 @@ func TestDialUnix(t *testing.T) {
 	p := mustPick(t, c)
 	if p.Peer.Addr.String() != path || p.Authority != "localhost" {
 		t.Errorf("peer %v authority %q", p.Peer.Addr, p.Authority)
+	}
+}
+
+func TestDialAbstract(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Log("abstract sockets are Linux's")
+		return
+	}
+	noLeaks(t)
+	name := "faultline-" + filepath.Base(t.TempDir()) + strconv.Itoa(os.Getpid())
+	l, err := net.Listen("unix", "@"+name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		if nc, err := l.Accept(); err == nil {
+			goodPeer("", nc)
+		}
+	}()
+	if p := mustPick(t, newChannel(t, "unix-abstract:"+name, Config{})); p.Peer.Addr.String() != "@"+name {
+		t.Errorf("peer %v", p.Peer.Addr)
 	}
 }
 
