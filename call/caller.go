@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package call
+
+import (
+	"context"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/stats"
+
+	"github.com/faultline-rpc/faultline/channel"
+	"github.com/faultline-rpc/faultline/event"
+)
+
+// Picker finds the connection for an attempt. *[channel.Channel] is one; its
+// Pick describes the errors.
+type Picker interface {
+	Pick(ctx context.Context, method string, waitForReady bool) (channel.Picked, error)
+}
+
+// Config holds what all calls of a client have in common.
+type Config struct {
+	// Channel finds connections. It must be given.
+	Channel Picker
+	// UserAgent is sent as it is.
+	UserAgent string
+	// Secure says that connections are encrypted: the scheme is "https".
+	Secure bool
+	// DefaultCallOptions come before a call's own.
+	DefaultCallOptions []grpc.CallOption
+	// UnaryInterceptors and StreamInterceptors are called in this order, the
+	// first being the outermost.
+	UnaryInterceptors  []grpc.UnaryClientInterceptor
+	StreamInterceptors []grpc.StreamClientInterceptor
+	// Creds are asked for metadata before each attempt, ahead of a call's own.
+	Creds []credentials.PerRPCCredentials
+	// StatsHandlers observe calls; without any they cost nothing.
+	StatsHandlers []stats.Handler
+	// CC makes the connection that interceptors are given; nil gives them nil.
+	CC func() *grpc.ClientConn
+	// Sink observes events; nil is free.
+	Sink event.Sink
+}
+
+// Caller makes calls. Its methods may be called from any goroutine.
+type Caller struct {
+	cfg       Config
+	templates templates
+	calls     sync.Pool // *call; not the package's: they keep channels
+}
+
+// New returns a Caller.
+func New(cfg Config) *Caller {
+	c := &Caller{cfg: cfg}
+	c.templates.cfg = &c.cfg
+	c.calls.New = func() any { return &call{caller: c} }
+	return c
+}
+
+// Invoke makes a unary call and returns when it has ended: nil, with the
+// answer in reply, or a *fault.Fault. What interceptors return passes as it is.
+func (c *Caller) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	opts = c.combine(opts)
+	if len(c.cfg.UnaryInterceptors) == 0 {
+		return c.unary(ctx, method, args, reply, opts)
+	}
+	return c.unaryFrom(0)(ctx, method, args, reply, c.cc(), opts...)
+}
+
+// NewStream opens a stream: its request headers have been handed to the
+// connection when it returns. The error is a *fault.Fault, unless an
+// interceptor made it.
+//
+// The stream holds resources until RecvMsg has returned an error (for a
+// method that answers with one message: until it has returned), until another
+// of its methods returned an error that is not io.EOF, until ctx ends, or until
+// the channel is closed.
+func (c *Caller) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	opts = c.combine(opts)
+	if len(c.cfg.StreamInterceptors) == 0 {
+		return c.stream(ctx, desc, method, opts)
+	}
+	return c.streamFrom(0)(ctx, desc, c.cc(), method, opts...)
+}
+
+// combine puts the defaults before a call's own options.
+func (c *Caller) combine(opts []grpc.CallOption) []grpc.CallOption {
+	d := c.cfg.DefaultCallOptions
+	if len(d) == 0 {
+		return opts
+	}
+	all := make([]grpc.CallOption, 0, len(d)+len(opts))
+	return append(append(all, d...), opts...)
+}
+
+func (c *Caller) cc() *grpc.ClientConn {
+	if c.cfg.CC == nil {
+		return nil
+	}
+	return c.cfg.CC()
+}
+
+// foreign reports whether an interceptor put another connection in the place
+// of the one it was given.
+func (c *Caller) foreign(cc *grpc.ClientConn) bool { return cc != nil && cc != c.cc() }
+
+// unaryFrom returns the chain from the i-th interceptor on.
+func (c *Caller) unaryFrom(i int) grpc.UnaryInvoker {
+	if i == len(c.cfg.UnaryInterceptors) {
+		return func(ctx context.Context, method string, args, reply any, cc *grpc.ClientConn, opts ...grpc.CallOption) error {
+			if c.foreign(cc) {
+				return cc.Invoke(ctx, method, args, reply, opts...)
+			}
+			return c.unary(ctx, method, args, reply, opts)
+		}
+	}
+	return func(ctx context.Context, method string, args, reply any, cc *grpc.ClientConn, opts ...grpc.CallOption) error {
+		return c.cfg.UnaryInterceptors[i](ctx, method, args, reply, cc, c.unaryFrom(i+1), opts...)
+	}
+}
+
+// streamFrom returns the chain from the i-th interceptor on.
+func (c *Caller) streamFrom(i int) grpc.Streamer {
+	if i == len(c.cfg.StreamInterceptors) {
+		return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			if c.foreign(cc) {
+				return cc.NewStream(ctx, desc, method, opts...)
+			}
+			return c.stream(ctx, desc, method, opts)
+		}
+	}
+	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		return c.cfg.StreamInterceptors[i](ctx, desc, cc, method, c.streamFrom(i+1), opts...)
+	}
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/faultline-rpc/faultline/channel"
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/wire"
+)
+
+// misuse is a mistake of the program that was found before anything was sent.
+func misuse(format string, args ...any) *fault.Fault {
+	return fault.CallMisuse.Newf(fault.Args{Side: fault.Local, Processed: fault.No}, format, args...)
+}
+
+// What an attempt can wait for, beside the phases of a pick.
+const (
+	waitCredentials = "credentials"
+	waitStream      = "free stream"
+	waitWindow      = "send window"
+	waitHeaders     = "response headers"
+	waitMessage     = "response message"
+)
+
+// contextEnd is the cause of a call that its context ended: both what
+// ctx.Err says and the program's own cause can be found in it.
+type contextEnd struct{ err, cause error }
+
+// Error is the cause's text.
+func (e *contextEnd) Error() string { return e.cause.Error() }
+
+// Unwrap returns both.
+func (e *contextEnd) Unwrap() []error { return []error{e.err, e.cause} }
+
+// endOf returns why ctx ended, and the code. A deadline that has passed counts
+// as having ended it, even if its timer has yet to run.
+func endOf(ctx context.Context) (cause error, code codes.Code) {
+	err := ctx.Err()
+	if err == nil {
+		err = context.DeadlineExceeded
+	}
+	code = codes.Canceled
+	if errors.Is(err, context.DeadlineExceeded) {
+		code = codes.DeadlineExceeded
+	}
+	cause = context.Cause(ctx)
+	switch {
+	case cause == nil:
+		cause = err
+	case !errors.Is(cause, err):
+		cause = &contextEnd{err, cause}
+	}
+	return cause, code
+}
+
+// early is the fault of a call whose context ended before it began.
+func (c *call) early() *fault.Fault {
+	cause, code := endOf(c.ctx)
+	a := fault.Args{Code: code, Side: fault.Local, Processed: fault.No, Cause: cause, Evidence: &fault.Evidence{Method: c.method}}
+	if code == codes.Canceled {
+		return fault.CallCancelled.Newf(a, "the call was canceled before it began%s", ownWords(cause))
+	}
+	return fault.CallDeadlinePast.Newf(a, "the deadline passed %v before the call began%s, nothing was sent", c.start.Sub(c.deadline).Round(time.Microsecond), ownWords(cause))
+}
+
+// ownWords is the program's own reason for ending a context.
+func ownWords(cause error) string {
+	if cause == context.Canceled || cause == context.DeadlineExceeded {
+		return ""
+	}
+	return " (" + cause.Error() + ")"
+}
+
+// interrupted is the fault of a call whose context ended while it waited.
+func (c *call) interrupted(waiting string) *fault.Fault {
+	cause, code := endOf(c.ctx)
+	return c.ended(waiting, cause, code)
+}
+
+// ended is the fault of a call that its context ended, for that cause. What is
+// known of the attempt becomes evidence.
+func (c *call) ended(waiting string, cause error, code codes.Code) *fault.Fault {
+	ev, processed := c.observed()
+	ev.Waiting = waiting
+	a := fault.Args{Code: code, Side: fault.Local, Processed: processed, Cause: cause, Evidence: ev}
+	where := "waiting for " + waiting
+	if ev.Address != "" {
+		where += fmt.Sprintf(" (%s)", ev.Address)
+	}
+	if code == codes.Canceled {
+		return fault.CallCancelled.Newf(a, "the program canceled the call while it was %s%s", where, ownWords(cause)).WithLedger(c.ledger(waiting))
+	}
+	return fault.CallDeadline.Newf(a, "the deadline of %v expired while %s%s", c.budget().Round(time.Microsecond), where, ownWords(cause)).WithLedger(c.ledger(waiting))
+}
+
+// observed is what is known of the running attempt. A stream that was opened
+// counts as sent, even if its bytes wait: they may leave yet.
+func (c *call) observed() (*fault.Evidence, fault.Processed) {
+	ev := &fault.Evidence{Method: c.method}
+	if c.picked.Peer != nil && c.picked.Peer.Addr != nil {
+		ev.Address, ev.Network = c.picked.Peer.Addr.String(), c.picked.Peer.Addr.Network()
+	}
+	s := c.s
+	if s == nil || s.ID() == 0 {
+		return ev, fault.No
+	}
+	p := s.Progress()
+	ev.Stream, ev.Sent, ev.Answered, ev.Messages = s.ID(), true, p.Headers, p.Messages
+	if p.Messages > 0 {
+		return ev, fault.Yes
+	}
+	return ev, fault.Maybe
+}
+
+// pickFault is why no connection was found.
+func (c *call) pickFault(err error) *fault.Fault {
+	var pi *channel.PickInterrupted
+	switch {
+	case errors.As(err, &pi):
+		cause, code := endOf(c.ctx)
+		f := c.ended(pi.Phase, cause, code)
+		if pi.Last != nil {
+			f = f.Above(pi.Last.Entry(), pi.Last.Message())
+		}
+		return f
+	case errors.Is(err, channel.ErrClosed):
+		return fault.CallClosed.New(fault.Args{Side: fault.Local, Processed: fault.No, Cause: err,
+			Evidence: &fault.Evidence{Method: c.method}, Message: "the client connection is closing"})
+	}
+	if f, ok := fault.From(err); ok {
+		return f
+	}
+	return misuse("the channel failed without a fault: %v", err)
+}
+
+// streamWait names what a stream waits for whose request is on its way.
+func streamWait(s *wire.ClientStream) string {
+	if s.Progress().Headers {
+		return waitMessage
+	}
+	return waitHeaders
+}
+
+// late turns the peer's word that the time is up into the caller's own fault
+// if that is so: which of the two clocks was first says nothing.
+func (c *call) late(f *fault.Fault) *fault.Fault {
+	if !c.timed || time.Now().Before(c.deadline) {
+		return f
+	}
+	switch {
+	case f.Entry() == fault.HTTP2RSTCancel:
+	case f.Entry() == fault.HandlerStatus && f.Code() == codes.DeadlineExceeded:
+	default:
+		return f
+	}
+	waiting := waitHeaders
+	if f.Evidence().Answered {
+		waiting = waitMessage
+	}
+	cause, _ := endOf(c.ctx)
+	g := c.ended(waiting, &contextEnd{err: context.DeadlineExceeded, cause: errors.Join(cause, f)}, codes.DeadlineExceeded)
+	return g.WithProcessed(f.Processed()).WithDetails(f.Details())
+}
+
+// budget is the time that the caller gave.
+func (c *call) budget() time.Duration {
+	if !c.timed {
+		return 0
+	}
+	return c.deadline.Sub(c.start)
+}
+
+// ledger is the account of the call's time. The last phase is open.
+func (c *call) ledger(waiting string) *fault.Ledger {
+	now := time.Now()
+	l := &fault.Ledger{Budget: c.budget()}
+	add := func(name string, d time.Duration) {
+		if d > 0 {
+			l.Phases = append(l.Phases, fault.Phase{Name: name, Spent: d})
+		}
+	}
+	add("attempts before", c.began.Sub(c.start))
+	switch {
+	case c.pickedAt.IsZero():
+		add(waiting, now.Sub(c.began))
+	case c.sentAt.IsZero():
+		add("pick", c.pickedAt.Sub(c.began))
+		add(waiting, now.Sub(c.pickedAt))
+	default:
+		add("pick", c.pickedAt.Sub(c.began))
+		add("send", c.sentAt.Sub(c.pickedAt))
+		add(waiting, now.Sub(c.sentAt))
+	}
+	return l
+}

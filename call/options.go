@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package call
+
+import (
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/encoding"
+
+	"github.com/faultline-rpc/faultline/codec"
+	"github.com/faultline-rpc/faultline/fault"
+)
+
+// options is what a call's options say, over the defaults.
+type options struct {
+	waitForReady bool
+	maxRecv      codec.Limit
+	maxSend      codec.Limit
+	creds        credentials.PerRPCCredentials
+	authority    string
+	codec        codec.Codec
+	subtype      string
+	encoding     string // grpc-encoding of the request
+	comp         codec.Compressor
+	replay       int  // bytes kept for a repetition
+	after        bool // there are options to serve when the call has ended
+}
+
+// defaultReplay is how much of a stream is kept for a repetition, in bytes, as
+// grpc-go's MaxRetryRPCBufferSize has it.
+const defaultReplay = 256 << 10
+
+// resolve reads a call's options; the last of a kind counts. Types that
+// are none of grpc-go's are left alone: they carry data to interceptors.
+func (o *options) resolve(opts []grpc.CallOption) *fault.Fault {
+	*o = options{
+		maxRecv: codec.Limit{Bytes: codec.DefaultMaxRecv, Option: "MaxCallRecvMsgSize"},
+		maxSend: codec.Limit{Bytes: codec.DefaultMaxSend, Option: "MaxCallSendMsgSize"},
+		replay:  defaultReplay,
+	}
+	forced := false
+	for _, opt := range opts {
+		switch opt := opt.(type) {
+		case grpc.StaticMethodCallOption: // every generated call has it
+		case grpc.FailFastCallOption:
+			o.waitForReady = !opt.FailFast
+		case grpc.MaxRecvMsgSizeCallOption:
+			o.maxRecv.Bytes = opt.MaxRecvMsgSize
+		case grpc.MaxSendMsgSizeCallOption:
+			o.maxSend.Bytes = opt.MaxSendMsgSize
+		case grpc.PerRPCCredsCallOption:
+			o.creds = opt.Creds
+		case grpc.CompressorCallOption:
+			o.encoding = opt.CompressorType
+		case grpc.ContentSubtypeCallOption:
+			o.subtype = strings.ToLower(opt.ContentSubtype)
+		case grpc.ForceCodecCallOption:
+			o.codec, forced = codec.FromV1(opt.Codec), true
+		case grpc.ForceCodecV2CallOption:
+			o.codec, forced = codec.FromV2(opt.CodecV2), true
+		case grpc.CustomCodecCallOption:
+			o.codec, forced = codec.FromV1(unnamed{opt.Codec}), true
+		case grpc.MaxRetryRPCBufferSizeCallOption:
+			o.replay = opt.MaxRetryRPCBufferSize
+		case grpc.AuthorityOverrideCallOption:
+			o.authority = opt.Authority
+		case grpc.HeaderCallOption, grpc.TrailerCallOption, grpc.PeerCallOption, grpc.OnFinishCallOption:
+			o.after = true
+		}
+	}
+	if f := o.findCodec(forced); f != nil {
+		return f
+	}
+	return o.findCompressor()
+}
+
+func (o *options) findCodec(forced bool) *fault.Fault {
+	if forced {
+		if o.subtype == "" {
+			o.subtype = o.codec.Name()
+		}
+		if o.subtype == noName {
+			o.subtype = ""
+		}
+		return nil
+	}
+	var ok bool
+	if o.codec, ok = codec.Lookup(o.subtype); !ok {
+		return misuse("no codec is registered for the content-subtype %q, expected one that encoding.RegisterCodecV2 was given, or the option ForceCodecV2", o.subtype)
+	}
+	return nil
+}
+
+func (o *options) findCompressor() *fault.Fault {
+	if o.encoding == "" {
+		return nil
+	}
+	var ok bool
+	if o.comp, ok = codec.LookupCompressor(o.encoding); !ok {
+		return misuse("no compressor is registered under the name %q that UseCompressor asks for, expected one that encoding.RegisterCompressor was given", o.encoding)
+	}
+	return nil
+}
+
+// noName stands for the name of a codec that has none: a content-subtype
+// cannot have a space.
+const noName = " "
+
+// unnamed gives the oldest of grpc-go's codec interfaces the shape of the
+// next. Its String is no content-subtype.
+type unnamed struct{ grpc.Codec }
+
+var _ encoding.Codec = unnamed{}
+
+func (unnamed) Name() string { return noName }

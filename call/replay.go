@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package call
+
+import (
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/wire"
+)
+
+// keep remembers a message until the answer begins, so that an attempt which
+// was not processed can be repeated. It reports whether it did: the bytes are
+// then not the sender's to free.
+func (s *stream) keep(c *call, p []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.committed || s.over {
+		return false
+	}
+	if s.keptSize+len(p) > c.replay || c.s.Progress().Headers {
+		s.commitLocked()
+		return false
+	}
+	s.kept = append(s.kept, p)
+	s.keptSize += len(p)
+	return true
+}
+
+// commit settles for the running attempt (gRFC A6: "when the response headers
+// are received").
+func (s *stream) commit() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.commitLocked()
+}
+
+func (s *stream) commitLocked() { s.committed, s.kept = true, nil }
+
+// repeat makes another attempt in the place of c, which has ended, if it was
+// not processed. It reports whether there is a stream to go on with.
+func (s *stream) repeat(c *call) bool {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	return s.repeatHeld(c)
+}
+
+// repeatHeld is repeat with sending held.
+func (s *stream) repeatHeld(c *call) bool {
+	s.mu.Lock()
+	if s.over || s.cur != c {
+		defer s.mu.Unlock()
+		return !s.over // another goroutine was first
+	}
+	f, ok := fault.From(c.s.Outcome())
+	if !ok || s.committed || c.ctx.Err() != nil || !c.again(f) {
+		s.mu.Unlock()
+		return false
+	}
+	s.repeating = true
+	kept := s.kept
+	s.mu.Unlock()
+
+	next, f := s.replay(c, f, kept)
+
+	s.mu.Lock()
+	s.repeating = false
+	if f == nil {
+		s.cur = next
+	}
+	over, outcome := s.over, s.outcome
+	s.mu.Unlock()
+	switch {
+	case over && f == nil: // the context ended meanwhile
+		next.settle(outcome)
+		next.s.Cancel()
+		return false
+	case f != nil:
+		_ = s.finish(f)
+		return false
+	}
+	return true
+}
+
+// replay makes attempts, and sends what is kept, until one is under way.
+func (s *stream) replay(c *call, f *fault.Fault, kept [][]byte) (*call, *fault.Fault) {
+	if f = c.failed(f); f != nil {
+		return c, f
+	}
+	next := c.next(s.desc)
+	for {
+		if f = next.run(nil, false); f != nil {
+			return next, f
+		}
+		err := s.resend(next, kept)
+		if err == nil {
+			return next, nil
+		}
+		if err == wire.ErrDone {
+			f = next.interrupted(waitWindow)
+			next.s.Cancel()
+		} else if f, _ = fault.From(next.s.Outcome()); f == nil || !next.again(f) {
+			return next, nil // RecvMsg finds out how it ended
+		}
+		if f = next.failed(f); f != nil {
+			return next, f
+		}
+	}
+}
+
+func (s *stream) resend(c *call, kept [][]byte) error {
+	for i, p := range kept {
+		if err := c.s.Send(p, s.closed && i == len(kept)-1, c.ctx.Done()); err != nil {
+			return err
+		}
+	}
+	if s.closed && len(kept) == 0 {
+		return c.s.CloseSend()
+	}
+	return nil
+}

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package call
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/stats"
+
+	"github.com/faultline-rpc/faultline/codec"
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/wire"
+)
+
+// stream is a grpc.ClientStream. One goroutine may send while another
+// receives. Whatever ends it first, the peer, the context or a failure here,
+// decides its outcome:
+//
+//	running --(repeat: the attempt was not processed)--> running
+//	running --(finish)--> over, with its outcome
+type stream struct {
+	desc  *grpc.StreamDesc
+	first call
+	room  wire.ClientStream // storage of the first attempt
+
+	// sending is held while a message is sent, and while an attempt is
+	// repeated. It is taken before mu.
+	sending sync.Mutex
+	closed  bool // guarded by sending: the program closed its side
+
+	mu        sync.Mutex
+	cur       *call              // guarded by mu; what it points to does not change until it is repeated
+	kept      [][]byte           // guarded by mu: what was sent, for a repetition
+	keptSize  int                // guarded by mu
+	committed bool               // guarded by mu: there will be no repetition
+	repeating bool               // guarded by mu: an attempt is being made, which settles itself
+	over      bool               // guarded by mu
+	outcome   error              // guarded by mu: nil for OK
+	stop      func() bool        // guarded by mu: ends the watch over the context
+	ctx       context.Context    // guarded by mu: made when the program asks
+	cancel    context.CancelFunc // guarded by mu
+}
+
+// stream opens a stream.
+func (c *Caller) stream(ctx context.Context, desc *grpc.StreamDesc, method string, opts []grpc.CallOption) (grpc.ClientStream, error) {
+	s := &stream{desc: desc}
+	s.first.caller, s.first.spare = c, &s.room
+	s.first.req.Unary = !desc.ServerStreams
+	s.cur = &s.first
+	f := s.cur.begin(ctx, method, opts, desc)
+	if f == nil {
+		f = s.cur.run(nil, false)
+	}
+	if f != nil {
+		s.cur.settle(f)
+		s.cur.end(f)
+		return nil, f
+	}
+	if ctx.Done() != nil {
+		s.mu.Lock()
+		s.stop = context.AfterFunc(ctx, s.contextEnded)
+		s.mu.Unlock()
+	}
+	return s, nil
+}
+
+// contextEnded ends a stream whose program may never look at it again.
+func (s *stream) contextEnded() {
+	c, _ := s.state()
+	s.abort(c, c.interrupted(streamWait(c.s)))
+}
+
+// state returns the current attempt, and the stream's end: io.EOF for OK.
+func (s *stream) state() (c *call, end error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		if end = s.outcome; end == nil {
+			end = io.EOF
+		}
+	}
+	return s.cur, end
+}
+
+// finish ends the stream with err, unless it has ended, and returns its
+// outcome.
+func (s *stream) finish(err error) error {
+	s.mu.Lock()
+	if s.over {
+		defer s.mu.Unlock()
+		return s.outcome
+	}
+	s.over, s.outcome = true, err
+	c, busy, stop := s.cur, s.repeating, s.stop
+	s.kept = nil
+	if s.cancel != nil {
+		s.cancel()
+	}
+	s.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+	if !busy {
+		c.settle(err)
+	}
+	c.end(err)
+	return err
+}
+
+// abort finishes the stream for a failure on this side, and tells the peer.
+func (s *stream) abort(c *call, f *fault.Fault) error {
+	err := s.finish(f)
+	c.s.Cancel()
+	return err
+}
+
+// SendMsg implements grpc.ClientStream. It returns when the message has been
+// handed to the connection. io.EOF means that the stream is over: RecvMsg says
+// why. Any other error is a *fault.Fault, and ends the stream.
+func (s *stream) SendMsg(m any) error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	c, end := s.state()
+	if s.closed {
+		ev, processed := c.observed()
+		f := fault.CallMisuse.Newf(fault.Args{Side: fault.Local, Processed: processed, Evidence: ev},
+			"SendMsg was called after CloseSend, or a second time for a method that takes one message")
+		_ = s.abort(c, f)
+		return f
+	}
+	if end != nil {
+		return s.sendEnd()
+	}
+	buf, sizes, err := c.codec.Encode(m, c.comp, c.maxSend)
+	if err != nil {
+		f, _ := fault.From(err)
+		_, processed := c.observed()
+		f = f.WithProcessed(processed)
+		_ = s.abort(c, f)
+		return f
+	}
+	s.closed = !s.desc.ClientStreams
+	if !s.send(c, buf, s.closed) {
+		return s.sendEnd()
+	}
+	if c, _ = s.state(); c.watch != nil {
+		c.watch.handle(&stats.OutPayload{Client: true, Payload: m, Length: sizes.Length, CompressedLength: sizes.CompressedLength,
+			WireLength: sizes.WireLength, SentTime: time.Now()})
+	}
+	return nil
+}
+
+// sendEnd is what SendMsg returns on a stream that is over. Generated code of
+// methods that take one message has no use for io.EOF.
+func (s *stream) sendEnd() error {
+	if s.desc.ClientStreams {
+		return io.EOF
+	}
+	return nil
+}
+
+// send sends one message and frees it. It reports false if the stream is over.
+// sending is held.
+func (s *stream) send(c *call, buf *codec.Buffer, end bool) bool {
+	if !s.keep(c, buf.B) {
+		defer buf.Free()
+	}
+	switch c.s.Send(buf.B, end, c.ctx.Done()) {
+	case nil:
+		return true
+	case wire.ErrDone:
+		_ = s.abort(c, c.interrupted(waitWindow))
+		return false
+	}
+	return s.repeatHeld(c) // which sends again what is kept, this message too
+}
+
+// CloseSend implements grpc.ClientStream. It returns nil.
+func (s *stream) CloseSend() error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	if c, end := s.state(); end == nil {
+		_ = c.s.CloseSend() // on a stream that is over, RecvMsg says why
+	}
+	return nil
+}
+
+// RecvMsg implements grpc.ClientStream. It returns io.EOF at the end of an OK
+// stream, else a *fault.Fault. For a method that answers with one message it
+// returns at the end of the stream.
+func (s *stream) RecvMsg(m any) error {
+	for {
+		c, end := s.state()
+		if end != nil {
+			return end
+		}
+		msg, err := s.recv(c)
+		switch err {
+		case nil:
+			s.commit()
+			if c.watch != nil {
+				c.watch.inHeader()
+			}
+			if f := c.deliver(&msg, m); f != nil {
+				return s.abort(c, f)
+			}
+			if !s.desc.ServerStreams {
+				return s.finish(nil)
+			}
+			return nil
+		case io.EOF:
+			if err := s.finish(nil); err != nil {
+				return err
+			}
+			return io.EOF
+		case wire.ErrDone:
+			return s.abort(c, c.interrupted(streamWait(c.s)))
+		}
+		if s.repeat(c) {
+			continue
+		}
+		f, ok := fault.From(err)
+		if !ok { // the attempt was given up elsewhere, and state says why
+			f = c.recvFault(err)
+		}
+		return s.finish(c.lastly(f))
+	}
+}
+
+func (s *stream) recv(c *call) (wire.Message, error) {
+	if s.desc.ServerStreams {
+		return c.s.Recv(c.ctx.Done())
+	}
+	return c.s.RecvUnary(c.ctx.Done())
+}
+
+// Header implements grpc.ClientStream. It waits for the response headers; nil
+// and no error mean that the stream ended without: RecvMsg says why.
+func (s *stream) Header() (metadata.MD, error) {
+	for {
+		c, end := s.state()
+		if end != nil {
+			return c.header(), nil
+		}
+		h, err := c.s.Head(c.ctx.Done())
+		switch {
+		case err != nil:
+			_ = s.abort(c, c.interrupted(waitHeaders))
+			return nil, nil
+		case h != nil:
+			s.commit()
+			if c.watch != nil {
+				c.watch.inHeader()
+			}
+			return copied(h.MD), nil
+		}
+		if s.repeat(c) {
+			continue
+		}
+		if f, ok := fault.From(c.s.Outcome()); ok {
+			_ = s.finish(c.lastly(f))
+		}
+		return nil, nil
+	}
+}
+
+// Trailer implements grpc.ClientStream; it is nil before the end.
+func (s *stream) Trailer() metadata.MD {
+	c, _ := s.state()
+	if !c.s.Ended() {
+		return nil
+	}
+	return c.trailer()
+}
+
+// Context implements grpc.ClientStream. The context ends with the stream, and
+// has the peer.
+func (s *stream) Context() context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx == nil {
+		ctx := s.cur.ctx
+		if s.cur.watch != nil {
+			ctx = s.cur.watch.ctx
+		}
+		s.ctx, s.cancel = context.WithCancel(peer.NewContext(ctx, s.cur.picked.Peer))
+		if s.over {
+			s.cancel()
+		}
+	}
+	return s.ctx
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package call
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/stats"
+
+	"github.com/faultline-rpc/faultline/codec"
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/wire"
+)
+
+var unaryDesc = &grpc.StreamDesc{}
+
+// unary makes a unary call: encode, then attempts until one is answered, then
+// decode, on the caller's goroutine from beginning to end.
+func (c *Caller) unary(ctx context.Context, method string, args, reply any, opts []grpc.CallOption) error {
+	u := c.acquire()
+	err := error(nil)
+	if f := u.exchange(ctx, method, args, reply, opts); f != nil {
+		err = f
+	}
+	u.settle(err)
+	u.end(err)
+	u.recycle()
+	c.release(u)
+	return err
+}
+
+func (c *call) exchange(ctx context.Context, method string, args, reply any, opts []grpc.CallOption) *fault.Fault {
+	c.req.Unary = true
+	if f := c.begin(ctx, method, opts, unaryDesc); f != nil {
+		return f
+	}
+	buf, sizes, err := c.codec.Encode(args, c.comp, c.maxSend)
+	if err != nil {
+		return local(err)
+	}
+	f := c.answer(buf, sizes, args, reply)
+	// The connection is done with the bytes when Start has returned.
+	buf.Free()
+	return f
+}
+
+func (c *call) answer(buf *codec.Buffer, sizes codec.Sizes, args, reply any) *fault.Fault {
+	for {
+		if f := c.run(buf.B, true); f != nil {
+			return f
+		}
+		if c.watch != nil {
+			c.watch.handle(&stats.OutPayload{Client: true, Payload: args, Length: sizes.Length, CompressedLength: sizes.CompressedLength,
+				WireLength: sizes.WireLength, SentTime: time.Now()})
+		}
+		m, err := c.s.RecvUnary(c.ctx.Done())
+		if err == nil {
+			if c.watch != nil {
+				c.watch.inHeader()
+			}
+			return c.deliver(&m, reply)
+		}
+		if f := c.failed(c.recvFault(err)); f != nil {
+			return f
+		}
+	}
+}
+
+// recvFault is what ended the wait for a message.
+func (c *call) recvFault(err error) *fault.Fault {
+	if err == wire.ErrDone {
+		f := c.interrupted(streamWait(c.s))
+		c.s.Cancel()
+		return f
+	}
+	if f, ok := fault.From(err); ok {
+		return f
+	}
+	return fault.CallMisuse.Newf(c.received(err), "the stream ended without a fault: %v", err)
+}
+
+// recycle keeps the stream for another call if nothing else refers to it.
+func (c *call) recycle() {
+	if c.s != nil && c.s.ID() != 0 && c.s.Recyclable() {
+		c.s.Renew()
+		c.spare = c.s
+	}
+}
