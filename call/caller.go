@@ -30,10 +30,10 @@ type Config struct {
 	Secure bool
 	// DefaultCallOptions come before a call's own.
 	DefaultCallOptions []grpc.CallOption
-	// UnaryInterceptors and StreamInterceptors are called in this order, the
+	// UnaryInts and StreamInts are called in this order, the
 	// first being the outermost.
-	UnaryInterceptors  []grpc.UnaryClientInterceptor
-	StreamInterceptors []grpc.StreamClientInterceptor
+	UnaryInts  []grpc.UnaryClientInterceptor
+	StreamInts []grpc.StreamClientInterceptor
 	// Creds are asked for metadata before each attempt, ahead of a call's own.
 	Creds []credentials.PerRPCCredentials
 	// StatsHandlers observe calls; without any they cost nothing.
@@ -63,7 +63,7 @@ func New(cfg Config) *Caller {
 // answer in reply, or a *fault.Fault. What interceptors return passes as it is.
 func (c *Caller) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	opts = c.combine(opts)
-	if len(c.cfg.UnaryInterceptors) == 0 {
+	if len(c.cfg.UnaryInts) == 0 {
 		return c.unary(ctx, method, args, reply, opts)
 	}
 	return c.unaryFrom(0)(ctx, method, args, reply, c.cc(), opts...)
@@ -79,7 +79,7 @@ func (c *Caller) Invoke(ctx context.Context, method string, args, reply any, opt
 // the channel is closed.
 func (c *Caller) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	opts = c.combine(opts)
-	if len(c.cfg.StreamInterceptors) == 0 {
+	if len(c.cfg.StreamInts) == 0 {
 		return c.stream(ctx, desc, method, opts)
 	}
 	return c.streamFrom(0)(ctx, desc, c.cc(), method, opts...)
@@ -108,7 +108,7 @@ func (c *Caller) foreign(cc *grpc.ClientConn) bool { return cc != nil && cc != c
 
 // unaryFrom returns the chain from the i-th interceptor on.
 func (c *Caller) unaryFrom(i int) grpc.UnaryInvoker {
-	if i == len(c.cfg.UnaryInterceptors) {
+	if i == len(c.cfg.UnaryInts) {
 		return func(ctx context.Context, method string, args, reply any, cc *grpc.ClientConn, opts ...grpc.CallOption) error {
 			if c.foreign(cc) {
 				return cc.Invoke(ctx, method, args, reply, opts...)
@@ -117,13 +117,13 @@ func (c *Caller) unaryFrom(i int) grpc.UnaryInvoker {
 		}
 	}
 	return func(ctx context.Context, method string, args, reply any, cc *grpc.ClientConn, opts ...grpc.CallOption) error {
-		return c.cfg.UnaryInterceptors[i](ctx, method, args, reply, cc, c.unaryFrom(i+1), opts...)
+		return c.cfg.UnaryInts[i](ctx, method, args, reply, cc, c.unaryFrom(i+1), opts...)
 	}
 }
 
 // streamFrom returns the chain from the i-th interceptor on.
 func (c *Caller) streamFrom(i int) grpc.Streamer {
-	if i == len(c.cfg.StreamInterceptors) {
+	if i == len(c.cfg.StreamInts) {
 		return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 			if c.foreign(cc) {
 				return cc.NewStream(ctx, desc, method, opts...)
@@ -132,6 +132,6 @@ func (c *Caller) streamFrom(i int) grpc.Streamer {
 		}
 	}
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-		return c.cfg.StreamInterceptors[i](ctx, desc, cc, method, c.streamFrom(i+1), opts...)
+		return c.cfg.StreamInts[i](ctx, desc, cc, method, c.streamFrom(i+1), opts...)
 	}
 }
