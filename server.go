@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faultline
+
+import (
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/stats"
+
+	"github.com/faultline-rpc/faultline/event"
+	"github.com/faultline-rpc/faultline/server"
+)
+
+// Server serves gRPC. It is a grpc.ServiceRegistrar and a
+// reflection.GRPCServer; see [server.Server] for its methods: RegisterService,
+// GetServiceInfo, Serve, Stop, GracefulStop and Shutdown.
+type Server struct {
+	*server.Server
+}
+
+// NewServer makes a server that has no services yet and does not listen.
+func NewServer(opts ...ServerOption) *Server {
+	var s serverSettings
+	for _, o := range opts {
+		if o != nil {
+			o.applyServer(&s)
+		}
+	}
+	return &Server{server.New(s.finish())}
+}
+
+// ServerOption configures a [Server].
+type ServerOption interface {
+	applyServer(*serverSettings)
+}
+
+// EmptyServerOption changes nothing. It may be embedded to build options of
+// one's own.
+type EmptyServerOption struct{}
+
+func (EmptyServerOption) applyServer(*serverSettings) {}
+
+type serverSettings struct {
+	cfg    server.Config
+	unary  grpc.UnaryServerInterceptor // the outermost, apart from the chain
+	stream grpc.StreamServerInterceptor
+}
+
+func (s *serverSettings) finish() server.Config {
+	if s.unary != nil {
+		s.cfg.UnaryInts = append([]grpc.UnaryServerInterceptor{s.unary}, s.cfg.UnaryInts...)
+	}
+	if s.stream != nil {
+		s.cfg.StreamInts = append([]grpc.StreamServerInterceptor{s.stream}, s.cfg.StreamInts...)
+	}
+	return s.cfg
+}
+
+type serverOption func(*serverSettings)
+
+func (o serverOption) applyServer(s *serverSettings) { o(s) }
+
+// Creds secures connections with c. Without it the server speaks cleartext.
+func Creds(c credentials.TransportCredentials) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.Creds = c })
+}
+
+// MaxRecvMsgSize bounds a request message, in bytes, before and after
+// decompression. Default 4 MiB.
+func MaxRecvMsgSize(bytes int) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.MaxRecvMsgSize = bytes })
+}
+
+// MaxSendMsgSize bounds a response message, in bytes. Default 2147483647.
+func MaxSendMsgSize(bytes int) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.MaxSendMsgSize = bytes })
+}
+
+// MaxConcurrentStreams bounds the streams, and the running handlers, of one
+// connection. Default 10000; 0 means the default.
+func MaxConcurrentStreams(n uint32) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.MaxConcurrentStreams = n })
+}
+
+// InitialWindowSize sets a stream's receive window, in bytes. Values below
+// 65535 are ignored. Default 4 MiB. Windows are static: there is no estimation
+// that a fixed size would turn off.
+func InitialWindowSize(bytes int32) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.InitialWindowSize = bytes })
+}
+
+// InitialConnWindowSize sets a connection's receive window, in bytes. Values
+// below 65535 are ignored. Default 8 MiB.
+func InitialConnWindowSize(bytes int32) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.InitialConnWindowSize = bytes })
+}
+
+// MaxHeaderListSize bounds a request's header section, in bytes as RFC 9113
+// section 6.5.2 counts them. Default 64 KiB.
+func MaxHeaderListSize(bytes uint32) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.MaxHeaderListSize = bytes })
+}
+
+// HeaderTableSize bounds the HPACK table for decoding, in bytes. Default 4096.
+func HeaderTableSize(bytes uint32) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.HeaderTableSize = bytes })
+}
+
+// ConnectionTimeout bounds a new connection's handshakes, HTTP/2's included.
+// Default 120 s.
+func ConnectionTimeout(d time.Duration) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.ConnectionTimeout = d })
+}
+
+// UnaryInterceptor sets the outermost interceptor of unary calls. It panics if
+// one was set already: chain several with [ChainUnaryInterceptor].
+func UnaryInterceptor(i grpc.UnaryServerInterceptor) ServerOption {
+	return serverOption(func(s *serverSettings) {
+		if s.unary != nil {
+			panic("faultline: UnaryInterceptor was set twice; use ChainUnaryInterceptor for several")
+		}
+		s.unary = i
+	})
+}
+
+// ChainUnaryInterceptor adds interceptors of unary calls, the first outermost.
+func ChainUnaryInterceptor(is ...grpc.UnaryServerInterceptor) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.UnaryInts = append(s.cfg.UnaryInts, is...) })
+}
+
+// StreamInterceptor sets the outermost interceptor of streaming calls. It
+// panics if one was set already: chain several with [ChainStreamInterceptor].
+func StreamInterceptor(i grpc.StreamServerInterceptor) ServerOption {
+	return serverOption(func(s *serverSettings) {
+		if s.stream != nil {
+			panic("faultline: StreamInterceptor was set twice; use ChainStreamInterceptor for several")
+		}
+		s.stream = i
+	})
+}
+
+// ChainStreamInterceptor adds interceptors of streaming calls, the first
+// outermost.
+func ChainStreamInterceptor(is ...grpc.StreamServerInterceptor) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.StreamInts = append(s.cfg.StreamInts, is...) })
+}
+
+// StatsHandler adds an observer of calls and connections. Nil is ignored.
+func StatsHandler(h stats.Handler) ServerOption {
+	return serverOption(func(s *serverSettings) {
+		if h != nil {
+			s.cfg.StatsHandlers = append(s.cfg.StatsHandlers, h)
+		}
+	})
+}
+
+// UnknownServiceHandler serves methods that are not registered, as a
+// bidirectional stream. Without it they are answered UNIMPLEMENTED.
+func UnknownServiceHandler(h grpc.StreamHandler) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.UnknownHandler = h })
+}
+
+// WaitForHandlers makes Stop wait for the handlers that run.
+func WaitForHandlers(wait bool) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.WaitForHandlers = wait })
+}
+
+// ForceServerCodec serves requests of every content-subtype with c.
+func ForceServerCodec(c encoding.Codec) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.ForceCodec = server.CodecV1(c) })
+}
+
+// ForceServerCodecV2 serves requests of every content-subtype with c.
+func ForceServerCodecV2(c encoding.CodecV2) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.ForceCodec = server.CodecV2(c) })
+}
+
+// MaxHandlers bounds the handlers that run, or wait for a worker, on the whole
+// server. Calls above it are answered RESOURCE_EXHAUSTED (server.overloaded)
+// and were not processed. Default: no bound.
+func MaxHandlers(n int) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.MaxHandlers = n })
+}
+
+// MaxUndeliveredBytes bounds the bytes of requests that were received and that
+// no handler has taken yet, over all connections. A call that exceeds it is
+// answered RESOURCE_EXHAUSTED (server.overloaded). Default 256 MiB; negative
+// means no bound.
+func MaxUndeliveredBytes(n int64) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.MaxUndelivered = n })
+}
+
+// Logger gets what callers must not see: panics, errors that are no status,
+// failed handshakes. Default slog.Default().
+func Logger(l *slog.Logger) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.Logger = l })
+}
+
+// EventSink observes the server's connections, streams and handlers.
+func EventSink(sink event.Sink) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.Sink = sink })
+}
