@@ -5,6 +5,7 @@ package wire
 import (
 	"errors"
 	"io"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -41,7 +42,7 @@ func NewTemplate(s TemplateSpec) *Template {
 		{Name: ":scheme", Value: s.Scheme},
 		{Name: ":path", Value: s.Path},
 		{Name: ":authority", Value: s.Authority},
-		{Name: "content-type", Value: contentType(s.Subtype)},
+		{Name: "content-type", Value: ContentType(s.Subtype)},
 		{Name: "user-agent", Value: s.UserAgent},
 		{Name: "te", Value: "trailers"},
 	}
@@ -52,13 +53,6 @@ func NewTemplate(s TemplateSpec) *Template {
 		fields = append(fields, hpack.Field{Name: "grpc-accept-encoding", Value: s.AcceptEncoding})
 	}
 	return &Template{h: hpack.NewTemplate(fields...), path: s.Path}
-}
-
-func contentType(subtype string) string {
-	if subtype == "" {
-		return baseContentType
-	}
-	return baseContentType + "+" + subtype
 }
 
 // Request is one attempt's request.
@@ -89,15 +83,18 @@ type ClientStream struct {
 	recv receiver
 	path string
 
-	// The reader's own, until recv.end.
-	answered bool
-	sample   []byte // the body of an answer that is no gRPC
+	// The reader's own.
+	first  *ResponseHead // the first header section, if more has to follow
+	sample []byte        // the body of an answer that is no gRPC
 
 	// Guarded by recv.mu.
-	head      *ResponseHead
+	head      *ResponseHead // first, if it is gRPC's
 	headKnown chan struct{} // made by whoever waits for the head
 	trailer   metadata.MD
-	abandoned bool // Cancel was called
+	inOrder   bool // the answer ended with trailers
+	abandoned bool // this side reset the stream
+
+	closed atomic.Bool // END_STREAM is sent, and nobody sends any more
 
 	fields  []hpack.Field
 	timeout [12]byte
@@ -111,8 +108,7 @@ type ClientStream struct {
 // nothing was sent. A stream that fails later returns nil: Recv says why.
 func (s *ClientStream) Start(conn *h2.Conn, req *Request, msg []byte, end bool, done <-chan struct{}) error {
 	s.Attach((*clientEvents)(s))
-	s.recv.limit = req.MaxRecv
-	s.recv.whole = req.Unary
+	s.recv.limit, s.recv.garbage, s.recv.whole = req.MaxRecv, fault.CodecResponseParse, req.Unary
 	s.path = req.Template.path
 	s.fields = s.fields[:0]
 	if req.Timeout > 0 {
@@ -123,6 +119,9 @@ func (s *ClientStream) Start(conn *h2.Conn, req *Request, msg []byte, end bool, 
 	s.fields = append(s.fields, req.Metadata...)
 	err := conn.Open(&s.Stream, h2.Header{Fixed: req.Template.h, Fields: s.fields}, msg, end, done)
 	if err == nil || errors.Is(err, h2.ErrEnded) {
+		if err == nil && end {
+			s.closed.Store(true)
+		}
 		return nil
 	}
 	if errors.Is(err, ErrDone) {
@@ -135,8 +134,13 @@ func (s *ClientStream) Start(conn *h2.Conn, req *Request, msg []byte, end bool, 
 // returns io.EOF if the stream is over, and Recv says why; or ErrDone.
 func (s *ClientStream) Send(msg []byte, end bool, done <-chan struct{}) error {
 	switch err := s.WriteData(msg, end, done); err {
-	case nil, ErrDone:
-		return err
+	case nil:
+		if end {
+			s.closed.Store(true)
+		}
+		return nil
+	case ErrDone:
+		return ErrDone
 	default:
 		return io.EOF
 	}
@@ -144,10 +148,7 @@ func (s *ClientStream) Send(msg []byte, end bool, done <-chan struct{}) error {
 
 // CloseSend closes the sending side. It does nothing on a stream that is over.
 func (s *ClientStream) CloseSend() error {
-	if err := s.WriteData(nil, true, nil); err != nil {
-		return io.EOF
-	}
-	return nil
+	return s.Send(nil, true, nil)
 }
 
 // Head waits for the response headers. It returns nil, nil if the stream ended
@@ -190,31 +191,47 @@ func (s *ClientStream) RecvUnary(done <-chan struct{}) (Message, error) {
 	r := &s.recv
 	r.mu.Lock()
 	r.whole = true
-	if !r.waitEndLocked(done) {
-		r.mu.Unlock()
-		return Message{}, ErrDone
-	}
-	n, err := r.got, r.err
-	if err != nil || n != 1 {
-		r.mu.Unlock()
-		r.discard()
-		if err == nil {
-			err = s.cardinality(n)
+	for !r.end {
+		if r.got > 1 { // they came before this call: see receiver.data
+			r.mu.Unlock()
+			return Message{}, s.surplus()
 		}
-		return Message{}, err
+		if !r.waitLocked(done) {
+			r.mu.Unlock()
+			return Message{}, ErrDone
+		}
 	}
-	m, _ := r.popLocked()
-	r.mu.Unlock()
-	return m, nil
+	defer r.mu.Unlock()
+	switch {
+	case r.err != nil:
+		r.discardLocked()
+		return Message{}, r.err
+	case r.got == 1 && (r.hasLent || r.ready > 0):
+		m, _ := r.popLocked()
+		return m, nil
+	}
+	r.discardLocked()
+	return Message{}, s.cardinalityLocked()
 }
 
-func (s *ClientStream) cardinality(n int64) *fault.Fault {
-	a := fault.Args{Side: fault.Remote, Evidence: s.evidence()}
-	if n == 0 {
-		return fault.WireCardinality.Newf(a, "the answer is OK and has no message, want exactly one")
+// cardinalityLocked is an answer of OK that is not one message.
+func (s *ClientStream) cardinalityLocked() *fault.Fault {
+	if s.recv.got > 0 {
+		return s.locatedLocked(severalMessages(s.recv.got))
 	}
-	a.Processed = fault.Yes
-	return fault.WireCardinality.Newf(a, "the answer has %d messages, want exactly one", n)
+	return s.locatedLocked(fault.WireCardinality.Newf(fault.Args{Side: fault.Remote}, "the answer is OK and has no message, want exactly one"))
+}
+
+// surplus gives up a stream on which too many messages came.
+func (s *ClientStream) surplus() *fault.Fault {
+	s.Stream.Reset(h2.Cancel)
+	s.recv.mu.Lock()
+	defer s.recv.mu.Unlock()
+	s.abandoned = true
+	f := s.cardinalityLocked()
+	s.endLocked(f)
+	s.recv.discardLocked()
+	return f
 }
 
 // Trailer returns the trailing metadata, after the end. It is shared.
@@ -224,8 +241,8 @@ func (s *ClientStream) Trailer() metadata.MD {
 	return s.trailer
 }
 
-// Outcome returns how the stream ended, nil for OK; before the end it is nil
-// as well.
+// Outcome returns how the stream ended: nil for OK, a *fault.Fault, or ErrDone
+// after Cancel. Before the end it is nil as well.
 func (s *ClientStream) Outcome() error {
 	s.recv.mu.Lock()
 	defer s.recv.mu.Unlock()
@@ -239,19 +256,18 @@ func (s *ClientStream) Ended() bool {
 	return s.recv.end
 }
 
-// Cancel ends the stream with RST_STREAM CANCEL and drops what waits. It does
-// nothing to a stream that has ended. The storage must not be used again.
+// Cancel ends the stream with RST_STREAM CANCEL, unless it has ended, and
+// drops what waits. A Recv under way or to come returns ErrDone, unless the
+// stream had ended before. The storage must not be used again. It may be
+// called at any time after Start has returned, from any goroutine.
 func (s *ClientStream) Cancel() {
 	s.Stream.Reset(h2.Cancel)
 	s.recv.mu.Lock()
 	s.abandoned = true
-	s.endLocked(errAbandoned)
+	s.endLocked(ErrDone)
+	s.recv.discardLocked()
 	s.recv.mu.Unlock()
-	s.recv.discard()
 }
-
-// errAbandoned is what a receiver would see after Cancel; none looks.
-var errAbandoned = errors.New("wire: the stream was canceled")
 
 // endLocked ends the stream, and the wait for its head.
 func (s *ClientStream) endLocked(err error) {
@@ -279,15 +295,16 @@ func (s *ClientStream) Progress() Progress {
 func (s *ClientStream) Recyclable() bool {
 	s.recv.mu.Lock()
 	defer s.recv.mu.Unlock()
-	return s.recv.end && s.answered && !s.abandoned && s.recv.err == nil && s.recv.whole
+	return s.closed.Load() && s.inOrder && !s.abandoned && s.recv.err == nil
 }
 
 // Renew makes a recyclable stream new.
 func (s *ClientStream) Renew() {
 	s.recv.discard()
 	s.recv.reset()
-	s.answered, s.abandoned = false, false
-	s.sample = nil
+	s.first, s.sample = nil, nil
 	s.head, s.headKnown, s.trailer = nil, nil, nil
+	s.inOrder, s.abandoned = false, false
+	s.closed.Store(false)
 	clear(s.fields)
 }

@@ -3,8 +3,6 @@
 package wire
 
 import (
-	"google.golang.org/protobuf/types/known/anypb"
-
 	"google.golang.org/grpc/codes"
 
 	"github.com/faultline-rpc/faultline/fault"
@@ -64,11 +62,10 @@ type clientEvents ClientStream
 // OnHeaders takes response headers or trailers.
 func (e *clientEvents) OnHeaders(b *h2.Block, end bool) {
 	s := (*ClientStream)(e)
-	if s.answered {
-		s.onTrailers(trailerOf(b, s.head.HTTPStatus))
+	if s.first != nil {
+		s.onTrailers(trailerOf(b, s.first.HTTPStatus))
 		return
 	}
-	s.answered = true
 	h := responseOf(b)
 	switch {
 	case h.Fault != nil:
@@ -78,7 +75,10 @@ func (e *clientEvents) OnHeaders(b *h2.Block, end bool) {
 	case end:
 		s.fail(h.NotGRPC(nil), end)
 	default:
-		s.setHead(h)
+		s.first = h
+		if h.isGRPC() { // anything else is no answer yet: a call may still be retried
+			s.setHead(h)
+		}
 	}
 }
 
@@ -99,31 +99,36 @@ func (h *ResponseHead) isGRPC() bool { return h.GRPC && h.HTTPStatus == 200 }
 // OnData takes the body.
 func (e *clientEvents) OnData(p []byte, buf *h2.ReadBuf, end bool) {
 	s := (*ClientStream)(e)
-	if !s.head.isGRPC() {
+	if !s.first.isGRPC() {
 		s.onForeignBody(p, end)
 		return
 	}
-	credit, f := s.recv.data(p, buf)
-	if f != nil {
+	credit, err := s.recv.data(p, buf, end)
+	if f, ok := err.(*fault.Fault); ok {
 		s.fail(f, end)
 		return
 	}
-	if credit > 0 && !end {
+	if end {
+		s.onEarlyEnd()
+		return
+	}
+	if credit > 0 {
 		s.Consumed(credit)
 	}
-	if end {
-		// "Response -> (Response-Headers *Length-Prefixed-Message Trailers) /
-		// Trailers-Only": an end on DATA lacks the trailers.
-		s.recv.mu.Lock()
-		cut := s.recv.partialLocked()
-		s.recv.mu.Unlock()
-		a := fault.Args{Side: fault.Between, Evidence: s.evidence()}
-		if cut {
-			s.finish(truncated(a))
-			return
+}
+
+// onEarlyEnd takes END_STREAM on DATA: "Response -> (Response-Headers
+// *Length-Prefixed-Message Trailers) / Trailers-Only" (PROTOCOL-HTTP2).
+func (s *ClientStream) onEarlyEnd() {
+	s.recv.mu.Lock()
+	defer s.recv.mu.Unlock()
+	f := truncated
+	if !s.recv.partialLocked() {
+		f = func() *fault.Fault {
+			return fault.WireTrailersMissing.Newf(fault.Args{Side: fault.Between}, "the answer from %s ends without trailers", s.peer())
 		}
-		s.finish(fault.WireTrailersMissing.Newf(a, "the answer from %s ends without trailers", s.peer()))
 	}
+	s.endLocked(s.locatedLocked(f()))
 }
 
 // sampleSize bounds what is kept of the body of an answer that is no gRPC.
@@ -139,12 +144,11 @@ func (s *ClientStream) onForeignBody(p []byte, end bool) {
 	s.Consumed(len(p))
 }
 
-func (s *ClientStream) notGRPC() *fault.Fault { return s.head.NotGRPC(s.sample) }
+func (s *ClientStream) notGRPC() *fault.Fault { return s.first.NotGRPC(s.sample) }
 
 // OnClose takes every other end.
 func (e *clientEvents) OnClose(err error) {
 	s := (*ClientStream)(e)
-	s.answered = false // it did not end in order: never reuse it
 	s.finish(s.streamFault(err))
 }
 
@@ -152,7 +156,6 @@ func (e *clientEvents) OnClose(err error) {
 // ended already.
 func (s *ClientStream) fail(f *fault.Fault, ended bool) {
 	if !ended {
-		s.answered = false
 		s.Stream.Reset(h2.Cancel)
 	}
 	s.finish(s.located(f))
@@ -165,15 +168,16 @@ func (s *ClientStream) onTrailers(t *Trailer) {
 	s.trailer = t.MD
 	var err error
 	switch {
-	case s.head != nil && !s.head.isGRPC() && t.Fault != nil:
+	case s.first != nil && !s.first.isGRPC() && t.Fault != nil:
 		err = s.locatedLocked(s.notGRPC())
 	case t.Fault != nil:
 		err = s.locatedLocked(t.Fault)
 	case t.Code != codes.OK:
 		err = s.statusLocked(t)
 	case s.recv.partialLocked():
-		err = truncated(fault.Args{Evidence: s.evidenceLocked()})
+		err = s.locatedLocked(truncated())
 	}
+	s.inOrder = true
 	s.endLocked(err)
 }
 
@@ -188,14 +192,13 @@ func (s *ClientStream) finish(f *fault.Fault) {
 // unchanged.
 func (s *ClientStream) statusLocked(t *Trailer) *fault.Fault {
 	a := fault.Args{Code: t.Code, Side: fault.Remote, Message: t.Message, Verbatim: true, Evidence: s.evidenceLocked()}
+	a.Evidence.Answered = true
 	if s.recv.got > 0 || onlyHandlers(t.Code) {
 		a.Processed = fault.Yes
 	}
 	f := fault.HandlerStatus.New(a)
 	if t.Status != nil && len(t.Status.Details) > 0 {
-		details := make([]*anypb.Any, len(t.Status.Details))
-		copy(details, t.Status.Details)
-		f = f.WithDetails(details)
+		f = f.WithDetails(t.Status.Details)
 	}
 	return f
 }

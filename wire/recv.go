@@ -4,11 +4,10 @@ package wire
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
-
-	"google.golang.org/grpc/codes"
 
 	"github.com/faultline-rpc/faultline/codec"
 	"github.com/faultline-rpc/faultline/fault"
@@ -89,35 +88,36 @@ const (
 //     message that is still coming are given back as they come if nothing is
 //     waiting before it, so that a message may exceed the window.
 type receiver struct {
-	// Set before the stream opens.
-	limit codec.Limit
-	// whole makes the program's waits end at the end of the stream only.
-	whole bool
+	// Set before data comes.
+	limit   codec.Limit
+	budget  *Budget      // charged with the bytes that wait; nil is unlimited
+	garbage *fault.Entry // what bytes that are no messages are
 
-	// The reader's own.
-	prefix [codec.PrefixLen]byte // of a message whose prefix is still coming
-	have   int
-	need   int // bytes of the message in assembly that are still to come
-	trust  int // the largest message received so far
-
-	mu       sync.Mutex
-	lent     Message  // guarded by mu: the first in line, if hasLent
-	hasLent  bool     // guarded by mu
-	chunks   []*chunk // guarded by mu
-	ready    int      // guarded by mu: whole messages in chunks
-	advanced int      // guarded by mu: bytes of the first message whose window was given back before it was taken
-	arrived  int      // guarded by mu: bytes of the message in assembly
-	got      int64    // guarded by mu: messages received
-	queued   int64    // guarded by mu: bytes waiting, for the budget
-	end      bool     // guarded by mu
-	err      error    // guarded by mu: why there will be no more messages; nil at a clean end
-	waiting  bool     // guarded by mu
+	mu sync.Mutex
+	// whole makes the program's waits end at the end of the stream only, where
+	// one message is due.
+	whole    bool                  // guarded by mu
+	prefix   [codec.PrefixLen]byte // guarded by mu: of a message whose prefix is still coming
+	have     int                   // guarded by mu: bytes in prefix
+	need     int                   // guarded by mu: bytes of the message in assembly that are still to come
+	trust    int                   // guarded by mu: the largest message received so far
+	lent     Message               // guarded by mu: the first in line, if hasLent
+	hasLent  bool                  // guarded by mu
+	chunks   []*chunk              // guarded by mu
+	ready    int                   // guarded by mu: whole messages in chunks
+	advanced int                   // guarded by mu: bytes of the first message whose window was given back before it was taken
+	arrived  int                   // guarded by mu: bytes of the message in assembly
+	got      int64                 // guarded by mu: messages received
+	queued   int64                 // guarded by mu: bytes that wait, each taken from the budget
+	end      bool                  // guarded by mu
+	err      error                 // guarded by mu: why there will be no more messages; nil at a clean end
+	waiting  bool                  // guarded by mu
 	wake     chan struct{}
 }
 
 // reset makes a receiver new. The wake channel, which is empty, is kept.
 func (r *receiver) reset() {
-	r.limit, r.whole = codec.Limit{}, false
+	r.limit, r.budget, r.garbage, r.whole = codec.Limit{}, nil, nil, false
 	r.have, r.need, r.trust = 0, 0, 0
 	r.lent, r.hasLent = Message{}, false
 	r.chunks = r.chunks[:0]
@@ -125,18 +125,23 @@ func (r *receiver) reset() {
 	r.end, r.err, r.waiting = false, nil, false
 }
 
-// data takes payload bytes, which lie in buf. It returns how many bytes of the
-// window to give back at once, or what is wrong with them.
-func (r *receiver) data(p []byte, buf *h2.ReadBuf) (credit int, f *fault.Fault) {
+// data takes payload bytes, which lie in buf; last says that none follow. It
+// returns how many bytes of the window to give back at once; or what is wrong
+// with the bytes: a *fault.Fault, or errOverBudget. Nothing is taken from a
+// stream that has ended, or whose bytes exceed the budget.
+func (r *receiver) data(p []byte, buf *h2.ReadBuf, last bool) (credit int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.end {
 		return 0, nil // nobody will take it
 	}
+	if !r.budget.take(len(p)) {
+		return 0, errOverBudget
+	}
 	r.queued += int64(len(p))
 	for len(p) > 0 {
 		if r.need == 0 && r.have == 0 {
-			if n := r.lendLocked(p, buf); n > 0 {
+			if n := r.lendLocked(p, buf, last); n > 0 {
 				p = p[n:]
 				continue
 			}
@@ -144,7 +149,7 @@ func (r *receiver) data(p []byte, buf *h2.ReadBuf) (credit int, f *fault.Fault) 
 		first := r.ready == 0 && !r.hasLent
 		n, f := r.gatherLocked(p)
 		if f != nil {
-			return credit, f
+			return 0, f
 		}
 		if first {
 			credit += n
@@ -152,15 +157,27 @@ func (r *receiver) data(p []byte, buf *h2.ReadBuf) (credit int, f *fault.Fault) 
 		}
 		p = p[n:]
 	}
+	if r.whole && r.got > 1 {
+		// Whoever waits takes none before the end, so a peer that goes on would
+		// find the window closed, and wait for ever.
+		return 0, severalMessages(r.got)
+	}
 	if r.waiting && !r.whole && (r.hasLent || r.ready > 0) {
 		r.signalLocked()
 	}
 	return credit, nil
 }
 
+// errOverBudget says that the bytes waiting exceed the [Budget].
+var errOverBudget = errors.New("wire: over budget")
+
+func severalMessages(n int64) *fault.Fault {
+	return fault.WireCardinality.Newf(fault.Args{Side: fault.Remote}, "%d messages came, want exactly one", n)
+}
+
 // lendLocked lends the message at p's front, if it is whole and first in line.
 // It returns the message's length with its prefix, 0 if it has to be gathered.
-func (r *receiver) lendLocked(p []byte, buf *h2.ReadBuf) int {
+func (r *receiver) lendLocked(p []byte, buf *h2.ReadBuf, last bool) int {
 	if r.hasLent || len(r.chunks) > 0 || len(p) < codec.PrefixLen {
 		return 0
 	}
@@ -169,8 +186,8 @@ func (r *receiver) lendLocked(p []byte, buf *h2.ReadBuf) int {
 	if p[0] > 1 || int64(n) > int64(r.limit.Bytes) || len(p) < total {
 		return 0
 	}
-	if !r.whole && !r.waiting && total < buf.Cap()/8 {
-		return 0 // nobody waits for it: a few bytes must not hold a large buffer
+	if taken := r.waiting || r.whole && last; !taken && total < buf.Cap()/8 {
+		return 0 // it may wait for long: a few bytes must not hold a large buffer
 	}
 	buf.Retain()
 	r.lent = Message{Data: p[codec.PrefixLen:total], Compressed: p[0] == 1, read: buf}
@@ -210,8 +227,8 @@ func (r *receiver) gatherLocked(p []byte) (int, *fault.Fault) {
 // startLocked judges the prefix and makes room for its message.
 func (r *receiver) startLocked() *fault.Fault {
 	if r.prefix[0] > 1 {
-		return fault.WireTruncated.Newf(fault.Args{Side: fault.Remote},
-			"a message's prefix starts with %#02x, want 0 or 1: the stream carries no length-prefixed messages", r.prefix[0])
+		return r.garbage.Newf(fault.Args{Side: fault.Remote},
+			"a message's prefix starts with %#02x, want 0 or 1: these are no length-prefixed messages", r.prefix[0])
 	}
 	n := binary.BigEndian.Uint32(r.prefix[1:])
 	if int64(n) > int64(r.limit.Bytes) {
@@ -278,6 +295,7 @@ func (r *receiver) popLocked() (m Message, credit int) {
 	}
 	credit = m.WireLength() - r.advanced
 	r.queued -= int64(m.WireLength())
+	r.budget.give(int64(m.WireLength()))
 	r.advanced = 0
 	if r.ready == 0 && !r.hasLent && r.arrived > 0 {
 		credit += r.arrived
@@ -358,14 +376,7 @@ func (r *receiver) signalLocked() {
 	r.wake <- struct{}{} // one waiter, one token: never blocks
 }
 
-// finish ends the stream: err is nil at a clean end. A message that was cut
-// off makes it wire.truncated. The first end counts.
-func (r *receiver) finish(err error) {
-	r.mu.Lock()
-	r.finishUnderLock(err)
-	r.mu.Unlock()
-}
-
+// finishUnderLock ends the stream: err is nil at a clean end. The first end counts.
 func (r *receiver) finishUnderLock(err error) {
 	if r.end {
 		return
@@ -379,10 +390,14 @@ func (r *receiver) finishUnderLock(err error) {
 // partialLocked reports whether a message has begun and not ended.
 func (r *receiver) partialLocked() bool { return r.need > 0 || r.have > 0 }
 
-// discard releases everything that waits, and returns how much it was.
-func (r *receiver) discard() (queued int64) {
+// discard releases everything that waits, on a stream that has ended.
+func (r *receiver) discard() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.discardLocked()
+	r.mu.Unlock()
+}
+
+func (r *receiver) discardLocked() {
 	if r.hasLent {
 		r.lent.Free()
 		r.hasLent = false
@@ -391,12 +406,18 @@ func (r *receiver) discard() (queued int64) {
 		r.dropLocked()
 	}
 	r.ready, r.need, r.have, r.arrived = 0, 0, 0, 0
-	queued, r.queued = r.queued, 0
-	return queued
+	r.budget.give(r.queued)
+	r.queued = 0
 }
 
-func truncated(f fault.Args) *fault.Fault {
-	f.Code = codes.Internal
-	f.Side = fault.Remote
-	return fault.WireTruncated.Newf(f, "the stream ends inside a message")
+// abort ends the stream and releases everything that waits.
+func (r *receiver) abort(err error) {
+	r.mu.Lock()
+	r.discardLocked()
+	r.finishUnderLock(err)
+	r.mu.Unlock()
+}
+
+func truncated() *fault.Fault {
+	return fault.WireTruncated.Newf(fault.Args{Side: fault.Remote}, "the stream ends inside a message")
 }

@@ -3,6 +3,7 @@
 package wire
 
 import (
+	"errors"
 	"net"
 	"strconv"
 	"sync"
@@ -70,8 +71,13 @@ func (b *Budget) Limit() int64 {
 	return b.limit
 }
 
+// take charges n bytes, or nothing if they exceed the limit.
 func (b *Budget) take(n int) bool {
-	return b == nil || b.used.Add(int64(n)) <= b.limit
+	if b == nil || b.used.Add(int64(n)) <= b.limit {
+		return true
+	}
+	b.used.Add(int64(-n))
+	return false
 }
 
 func (b *Budget) give(n int64) {
@@ -116,8 +122,9 @@ type ServerStream struct {
 	head *RequestHead
 	recv receiver
 
-	mode  Dispatch // the reader's own
-	whole bool     // dispatched Whole; set before that
+	mode   Dispatch // the reader's own
+	opened bool     // the reader's own: the handler knows the stream
+	whole  bool     // dispatched Whole, and the request has ended; set before that
 
 	mu         sync.Mutex
 	headerSent bool // guarded by mu
@@ -132,13 +139,20 @@ func (s *ServerStream) Head() *RequestHead { return s.head }
 // *fault.Fault that ended it; or ErrDone.
 func (s *ServerStream) Recv(done <-chan struct{}) (Message, error) {
 	m, credit, err := s.recv.take(done)
-	if err == nil {
-		s.c.budget.give(int64(m.WireLength()))
-	}
 	if credit > 0 {
 		s.Consumed(credit)
 	}
+	if err == errAnswered {
+		err = s.answered()
+	}
 	return m, err
+}
+
+// errAnswered ends a request that was answered before it had ended.
+var errAnswered = errors.New("wire: the call is answered")
+
+func (s *ServerStream) answered() *fault.Fault {
+	return fault.CallMisuse.Newf(fault.Args{Side: fault.Local, Processed: fault.Yes, Evidence: s.evidence()}, "the call has been answered, and is over")
 }
 
 // RecvUnary returns the one message of a request that was dispatched Whole.
@@ -147,20 +161,22 @@ func (s *ServerStream) Recv(done <-chan struct{}) (Message, error) {
 func (s *ServerStream) RecvUnary() (Message, error) {
 	r := &s.recv
 	r.mu.Lock()
-	n, err := r.got, r.err
-	if err != nil || n != 1 {
-		r.mu.Unlock()
-		s.drop()
-		if err == nil {
-			err = fault.WireCardinality.Newf(fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: s.evidence()},
-				"the request has %d messages, want exactly one", n)
-		}
-		return Message{}, err
+	defer r.mu.Unlock()
+	switch {
+	case r.err == errAnswered:
+		return Message{}, s.answered()
+	case r.err != nil:
+		r.discardLocked()
+		return Message{}, r.err
+	case r.got == 1 && (r.hasLent || r.ready > 0):
+		m, _ := r.popLocked()
+		return m, nil
+	case r.got == 1:
+		return Message{}, fault.CallMisuse.Newf(fault.Args{Side: fault.Local, Processed: fault.Yes, Evidence: s.evidence()}, "the request was received already")
 	}
-	m, _ := r.popLocked()
-	r.mu.Unlock()
-	s.c.budget.give(int64(m.WireLength()))
-	return m, nil
+	r.discardLocked()
+	f := severalMessages(r.got)
+	return Message{}, f.WithEvidence(mergeEvidence(f.Evidence(), s.evidence())).WithProcessed(fault.No)
 }
 
 // Received returns how many messages have arrived.
@@ -169,9 +185,6 @@ func (s *ServerStream) Received() int64 {
 	defer s.recv.mu.Unlock()
 	return s.recv.got
 }
-
-// drop releases what waits.
-func (s *ServerStream) drop() { s.c.budget.give(s.recv.discard()) }
 
 // responseKey is what an answer's fixed fields depend on. Both are names of
 // this program's registries, so their number is bounded.
@@ -184,7 +197,7 @@ var (
 )
 
 func newResponseTemplate(k responseKey) *hpack.Template {
-	fields := []hpack.Field{{Name: ":status", Value: "200"}, {Name: "content-type", Value: contentType(k.subtype)}}
+	fields := []hpack.Field{{Name: ":status", Value: "200"}, {Name: "content-type", Value: ContentType(k.subtype)}}
 	if k.encoding != "" {
 		fields = append(fields, hpack.Field{Name: "grpc-encoding", Value: k.encoding})
 	}
@@ -236,7 +249,10 @@ func (s *ServerStream) Send(msg []byte, done <-chan struct{}) error {
 
 // Respond sends the whole answer of a call that succeeded with one message:
 // headers unless they were sent, message, and trailers with OK, under one lock
-// of the connection. The error is as for Send.
+// of the connection. The error is as for Send; after ErrDone or
+// http2.header-list the stream is open still: end it with Finish or Reset.
+// http2.header-list means that the trailers were not sent, nor anything else
+// if the headers were to go with them.
 func (s *ServerStream) Respond(subtype, encoding string, md []hpack.Field, msg []byte, trailer []hpack.Field, done <-chan struct{}) error {
 	s.mu.Lock()
 	if s.finished {
@@ -255,13 +271,39 @@ func (s *ServerStream) Respond(subtype, encoding string, md []hpack.Field, msg [
 	} else {
 		err = s.Stream.Respond(h2.Header{Fixed: responseTemplate(subtype, encoding), Fields: md}, msg, trailers, done)
 	}
+	if err != nil && err != h2.ErrEnded {
+		s.mu.Lock()
+		s.finished = false
+		s.headerSent = sent || err != h2.ErrHeaderList
+		s.mu.Unlock()
+	}
+	return s.settle(err)
+}
+
+// settle releases the request's rest when the handler is done with it. err is
+// what became of the answer.
+func (s *ServerStream) settle(err error) error {
 	if err != nil {
-		return s.sendFault(err)
+		err = s.sendFault(err)
+	}
+	s.recv.abort(errAnswered)
+	if err != nil {
+		return err
 	}
 	s.mu.Lock()
 	s.inOrder = s.whole
 	s.mu.Unlock()
 	return nil
+}
+
+// Reset ends the stream with RST_STREAM and drops what waits of the request.
+// The storage is not recyclable.
+func (s *ServerStream) Reset(code h2.Code) {
+	s.mu.Lock()
+	s.finished = true
+	s.mu.Unlock()
+	s.Stream.Reset(code)
+	s.recv.abort(errAnswered)
 }
 
 // Status is the end of a call as it is sent.
@@ -272,7 +314,10 @@ type Status struct {
 }
 
 // Finish ends the stream with st: as trailers, or trailers-only if no headers
-// were sent. It never waits. A second Finish does nothing.
+// were sent. It never waits, and releases what was not read of the request. A
+// second Finish does nothing. Where the client does not take as many bytes of
+// header fields the trailer is left out, and the message, before the stream is
+// reset.
 func (s *ServerStream) Finish(st Status, trailer []hpack.Field) error {
 	s.mu.Lock()
 	if s.finished {
@@ -287,19 +332,21 @@ func (s *ServerStream) Finish(st Status, trailer []hpack.Field) error {
 		h.Fixed = responseTemplate(s.head.Subtype, "")
 	}
 	var room [8]hpack.Field
-	h.Fields = append(AppendStatus(room[:0], st.Code, st.Message, st.Details), trailer...)
+	h.Fields = AppendStatus(room[:0], st.Code, st.Message, st.Details)
+	for _, f := range trailer {
+		if f.Name != detailsName || len(st.Details) == 0 { // the status's own details count
+			h.Fields = append(h.Fields, f)
+		}
+	}
 	err := s.WriteHeader(h, true)
 	if err == h2.ErrHeaderList { // the status fits without what the program added
 		h.Fields = AppendStatus(room[:0], st.Code, "", nil)
 		err = s.WriteHeader(h, true)
 	}
-	if err != nil {
-		return s.sendFault(err)
+	if err == h2.ErrHeaderList {
+		s.Stream.Reset(h2.InternalError)
 	}
-	s.mu.Lock()
-	s.inOrder = s.whole
-	s.mu.Unlock()
-	return nil
+	return s.settle(err)
 }
 
 // Recyclable reports whether nothing refers to the stream any more: it was
@@ -312,9 +359,9 @@ func (s *ServerStream) Recyclable() bool {
 
 // Renew makes a recyclable stream new.
 func (s *ServerStream) Renew() {
-	s.drop()
+	s.recv.discard()
 	s.recv.reset()
-	s.c, s.head, s.mode, s.whole = nil, nil, Now, false
+	s.c, s.head, s.mode, s.opened, s.whole = nil, nil, Now, false, false
 	s.MaxRecv = codec.Limit{}
 	s.headerSent, s.finished, s.inOrder = false, false, false
 }
@@ -328,13 +375,16 @@ func (s *ServerStream) sendFault(err error) error {
 	s.recv.mu.Lock()
 	cause := s.recv.err
 	s.recv.mu.Unlock()
-	if f, ok := fault.From(cause); ok {
-		return f
-	}
 	ev := s.evidence()
 	if err == h2.ErrHeaderList {
 		return fault.HTTP2HeaderList.Newf(fault.Args{Side: fault.Local, Processed: fault.Yes, Evidence: ev, Cause: err},
 			"the answer's header section is larger than %s allows", ev.Address)
+	}
+	if f, ok := fault.From(cause); ok {
+		return f
+	}
+	if cause == errAnswered {
+		return s.answered()
 	}
 	return fault.CallCancelled.Newf(fault.Args{Side: fault.Remote, Evidence: ev, Cause: err}, "the stream is over")
 }
@@ -366,7 +416,9 @@ func (s *ServerStream) refuse(r *Refusal) {
 	if r.HTTPStatus == 400 {
 		h.Fields = append(h.Fields, hpack.Field{Name: "content-type", Value: baseContentType})
 		h.Fields = AppendStatus(h.Fields, f.Code(), f.Message(), nil)
-		_ = s.WriteHeader(h, true)
+		if s.WriteHeader(h, true) != nil {
+			s.Stream.Reset(h2.InternalError)
+		}
 		return
 	}
 	if r.HTTPStatus == 405 {
@@ -376,6 +428,7 @@ func (s *ServerStream) refuse(r *Refusal) {
 	h.Fields = append(h.Fields, hpack.Field{Name: "content-type", Value: "text/plain; charset=utf-8"},
 		hpack.Field{Name: "content-length", Value: strconv.Itoa(len(text)), Index: hpack.Literal})
 	if s.WriteHeader(h, false) != nil {
+		s.Stream.Reset(h2.InternalError)
 		return
 	}
 	// The reader must not wait for a window that only it can open.

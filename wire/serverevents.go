@@ -3,6 +3,7 @@
 package wire
 
 import (
+	"cmp"
 	"errors"
 
 	"google.golang.org/grpc/codes"
@@ -28,12 +29,13 @@ func (e *serverEvents) OnHeaders(b *h2.Block, end bool) {
 		return
 	}
 	s.mode = s.c.h.Open(s)
-	s.recv.limit = s.MaxRecv
+	s.opened = s.mode != Refused
+	s.recv.limit, s.recv.garbage, s.recv.budget = s.MaxRecv, fault.CodecRequestParse, s.c.budget
 	switch s.mode {
 	case Now:
 		s.c.h.Dispatch(s)
 	case Whole:
-		s.whole, s.recv.whole = true, true
+		s.recv.whole = true
 	}
 	if end {
 		s.requestEnd()
@@ -46,70 +48,61 @@ func (e *serverEvents) OnData(p []byte, buf *h2.ReadBuf, end bool) {
 	if s.mode == Refused {
 		return
 	}
-	if !s.c.budget.take(len(p)) {
-		s.c.budget.give(int64(len(p)))
+	switch credit, err := s.recv.data(p, buf, end); {
+	case err == errOverBudget:
 		s.mode = Refused
-		s.drop()
+		s.recv.discard()
 		s.c.h.Overloaded(s)
-		return
-	}
-	before := s.queued()
-	credit, f := s.recv.data(p, buf)
-	if s.queued() == before { // nobody takes it any more
-		s.c.budget.give(int64(len(p)))
-	}
-	if f != nil {
-		s.badRequest(f)
-		return
-	}
-	if credit > 0 && !end {
+	case err != nil:
+		s.badRequest(err.(*fault.Fault))
+	case end:
+		s.requestEnd()
+	case credit > 0:
 		s.Consumed(credit)
 	}
-	if end {
-		s.requestEnd()
-	}
-}
-
-func (s *ServerStream) queued() int64 {
-	if s.c.budget == nil {
-		return -1
-	}
-	s.recv.mu.Lock()
-	defer s.recv.mu.Unlock()
-	return s.recv.queued
 }
 
 // badRequest ends the request for what is wrong with its framing or size: the
 // handler, or the dispatcher in its place, learns it from Recv.
 func (s *ServerStream) badRequest(f *fault.Fault) {
-	f = f.WithEvidence(mergeEvidence(f.Evidence(), s.evidence())).WithProcessed(fault.No)
+	f = s.located(f)
 	whole := s.mode == Whole
-	s.recv.finish(f)
 	s.mode = Refused
+	s.recv.mu.Lock()
+	s.recv.finishUnderLock(f)
+	s.recv.mu.Unlock()
 	if whole {
 		s.c.h.Dispatch(s)
 	}
 }
 
-func mergeEvidence(ev fault.Evidence, at *fault.Evidence) fault.Evidence {
-	ev.Method, ev.Stream, ev.Address, ev.Network, ev.Local = at.Method, at.Stream, at.Address, at.Network, at.Local
-	return ev
+// located adds to a fault of the request where it happened, and whether a
+// handler was waiting for more.
+func (s *ServerStream) located(f *fault.Fault) *fault.Fault {
+	f = f.WithEvidence(mergeEvidence(f.Evidence(), s.evidence()))
+	if s.mode == Whole {
+		f = f.WithProcessed(fault.No)
+	}
+	return f
 }
 
 // requestEnd is the client's END_STREAM.
 func (s *ServerStream) requestEnd() {
-	mode := s.mode
-	if mode == Refused {
+	if s.mode == Refused {
 		return
 	}
+	whole := s.mode == Whole
 	s.recv.mu.Lock()
 	var err error
 	if s.recv.partialLocked() {
-		err = truncated(fault.Args{Processed: fault.No, Evidence: s.evidence()})
+		err = s.located(truncated())
+	}
+	if whole { // else a handler may be looking
+		s.whole = true
 	}
 	s.recv.finishUnderLock(err)
 	s.recv.mu.Unlock()
-	if mode == Whole {
+	if whole {
 		s.c.h.Dispatch(s)
 	}
 }
@@ -121,12 +114,14 @@ func (e *serverEvents) OnClose(err error) {
 	s.recv.mu.Lock()
 	if s.recv.end && s.recv.err == nil {
 		s.recv.err = f // the request was complete: what can still fail is the answer
-	} else {
-		s.recv.finishUnderLock(f)
 	}
+	s.recv.discardLocked() // nobody waits for an answer to it
+	s.recv.finishUnderLock(f)
 	s.recv.mu.Unlock()
 	s.mode = Refused
-	s.c.h.Reset(s, f)
+	if s.opened {
+		s.c.h.Reset(s, f)
+	}
 }
 
 // closeFault says what the end of a stream means to its server.
@@ -148,9 +143,10 @@ func (s *ServerStream) closeFault(err error) *fault.Fault {
 	}
 	var ce *h2.ConnError
 	if errors.As(err, &ce) {
-		if ce.Kind == h2.Closed && ce.By == h2.Local {
+		_, stamped := fault.From(ce.Err)
+		if ce.By == h2.Local && !stamped && (ce.Kind == h2.Closed || ce.Kind == h2.Aborted) {
 			a.Side = fault.Local
-			return fault.ServerStopped.Newf(a, "this server closed the connection: %s", ce.Reason)
+			return fault.ServerStopped.Newf(a, "this server closed the connection: %s", cmp.Or(ce.Reason, "no reason given"))
 		}
 		return connEnd(ce, a)
 	}

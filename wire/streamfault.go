@@ -52,15 +52,33 @@ func (s *ClientStream) located(f *fault.Fault) *fault.Fault {
 }
 
 func (s *ClientStream) locatedLocked(f *fault.Fault) *fault.Fault {
-	ev, here := f.Evidence(), s.evidenceLocked()
-	ev.Method, ev.Stream, ev.Messages = here.Method, here.Stream, here.Messages
-	ev.Address, ev.Network, ev.Local = here.Address, here.Network, here.Local
-	ev.Answered, ev.Sent = true, true
-	f = f.WithEvidence(ev)
+	here := s.evidenceLocked()
+	here.Answered = true
+	f = f.WithEvidence(mergeEvidence(f.Evidence(), here))
 	if s.recv.got > 0 || f.Entry() == fault.CodecTooLarge {
 		f = f.WithProcessed(fault.Yes) // a message, if only the start of one, came from a handler
 	}
 	return f
+}
+
+// mergeEvidence adds to what a fault shows at which stream it was.
+func mergeEvidence(ev fault.Evidence, at *fault.Evidence) fault.Evidence {
+	ev.Method, ev.Stream, ev.Messages = at.Method, at.Stream, at.Messages
+	ev.Address, ev.Network, ev.Local = at.Address, at.Network, at.Local
+	ev.Answered, ev.Sent = at.Answered, at.Sent
+	return ev
+}
+
+// unseen is what a promise of the peer's that it did nothing is worth: an
+// answer refutes it.
+func unseen(ev *fault.Evidence) fault.Processed {
+	switch {
+	case ev.Messages > 0:
+		return fault.Yes
+	case ev.Answered:
+		return fault.Maybe
+	}
+	return fault.No
 }
 
 // streamFault says what the end of a stream means, as h2 reports it.
@@ -87,7 +105,7 @@ func (s *ClientStream) streamFault(err error) *fault.Fault {
 	e, code := ForReset(se.Code)
 	a.Code = code
 	if e == fault.HTTP2RefusedStream {
-		a.Processed = fault.No // "guaranteed not to have been processed": RFC 9113 section 8.7
+		a.Processed = unseen(ev) // "guaranteed not to have been processed": RFC 9113 section 8.7
 	}
 	return e.Newf(a, "%s reset the stream with %v", ev.Address, se.Code)
 }
@@ -123,7 +141,7 @@ func (s *ClientStream) connFault(c *h2.Conn, err error) *fault.Fault {
 // goAwayFault is a stream above a GOAWAY's last id, or one that was not opened
 // for it: the peer promises that it did nothing (RFC 9113 section 6.8).
 func goAwayFault(g *h2.GoAwayError, a fault.Args) *fault.Fault {
-	a.Processed = fault.No
+	a.Processed = unseen(a.Evidence)
 	a.Evidence.HTTP2Code, a.Evidence.LastStream, a.Evidence.Debug = g.Code.String(), g.LastID, g.Debug
 	if g.Local {
 		a.Side = fault.Local
@@ -146,8 +164,11 @@ func describeGoAway(g *h2.GoAwayError) string {
 // connEnd is a stream that was open when its connection ended.
 func connEnd(e *h2.ConnError, a fault.Args) *fault.Fault {
 	ev := a.Evidence
+	if !e.Ready && (e.Kind == h2.NotHTTP2 || e.Kind == h2.PrefaceTimeout) {
+		a.Processed = fault.No // the connection never became HTTP/2
+	}
 	if f, ok := fault.From(e.Err); ok { // who gave the connection up has stamped why
-		return f.WithProcessed(a.Processed)
+		return f.WithEvidence(mergeEvidence(f.Evidence(), ev)).WithProcessed(a.Processed)
 	}
 	if g := e.GoAway; g != nil {
 		ev.HTTP2Code, ev.LastStream, ev.Debug = g.Code.String(), g.LastID, g.Debug
@@ -169,7 +190,9 @@ func connEnd(e *h2.ConnError, a fault.Args) *fault.Fault {
 			return fault.HTTP2Compression.Newf(a, "%s sent a header block that cannot be decoded: %s", ev.Address, e.Reason)
 		}
 		return fault.HTTP2Protocol.Newf(a, "%s broke a rule of HTTP/2: %s", ev.Address, e.Reason)
-	case h2.SettingsTimeout, h2.PrefaceTimeout:
+	case h2.PrefaceTimeout:
+		return fault.HTTP2SettingsTimeout.Newf(a, "%s sent no SETTINGS in time", ev.Address)
+	case h2.SettingsTimeout:
 		return fault.HTTP2SettingsTimeout.Newf(a, "%s did not acknowledge SETTINGS in time", ev.Address)
 	case h2.Closed, h2.Aborted:
 		if e.By == h2.Local {
