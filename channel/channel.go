@@ -53,6 +53,9 @@ type Config struct {
 	// DefaultServiceConfig is the JSON service config that applies while the
 	// resolver gives none.
 	DefaultServiceConfig string
+	// MaxCallAttempts caps the attempts that a service config's retry and
+	// hedging policies ask for. Default 5 (gRFC A6).
+	MaxCallAttempts int
 	// DisableServiceConfig ignores the resolver's service config.
 	DisableServiceConfig bool
 	// H2 configures connections. The channel sets ConnID and Sink.
@@ -88,16 +91,20 @@ type Channel struct {
 
 	state     stateCell
 	picks     atomic.Pointer[pickGeneration]
-	cause     atomic.Pointer[fault.Fault] // the latest thing that went wrong beneath the picker
-	addressed atomic.Bool                 // the resolver has delivered addresses once
+	cause     atomic.Pointer[fault.Fault]   // the latest thing that went wrong beneath the picker
+	addressed atomic.Bool                   // the resolver has delivered addresses once
+	config    atomic.Pointer[ServiceConfig] // in force; nil before the resolver's first result
+	waiting   atomic.Int64                  // calls that wait for a result or a connection
 	resolver  resolverHost
 	balancer  balancerHost
 
-	mu      sync.Mutex
-	started bool                     // guarded by mu
-	closed  bool                     // guarded by mu
-	subs    map[*Subchannel]struct{} // guarded by mu
-	links   map[*link]struct{}       // guarded by mu: connections, draining ones too
+	mu         sync.Mutex
+	started    bool                     // guarded by mu
+	closed     bool                     // guarded by mu
+	subs       map[*Subchannel]struct{} // guarded by mu
+	links      map[*link]struct{}       // guarded by mu: connections, draining ones too
+	configured chan struct{}            // guarded by mu: closed when config is no longer nil
+	throttling *RetryThrottling         // guarded by mu: of the last service config
 }
 
 // New makes an idle channel to target. A target that cannot work is reported
@@ -115,10 +122,14 @@ func New(target string, cfg Config) (*Channel, error) {
 	if cfg.H2.SettingsTimeout == 0 && cfg.MinConnectTimeout > defaultMinConnectTimeout {
 		cfg.H2.SettingsTimeout = cfg.MinConnectTimeout
 	}
+	if cfg.MaxCallAttempts <= 0 {
+		cfg.MaxCallAttempts = defaultMaxAttempts
+	}
 	if cfg.Metrics == nil {
 		cfg.Metrics = noMetrics{}
 	}
-	c := &Channel{cfg: cfg, target: target, subs: map[*Subchannel]struct{}{}, links: map[*link]struct{}{}}
+	c := &Channel{cfg: cfg, target: target, subs: map[*Subchannel]struct{}{}, links: map[*link]struct{}{},
+		configured: make(chan struct{})}
 	var err error
 	if c.parsed, c.builder, err = parseTarget(target, &c.cfg); err != nil {
 		return nil, err
@@ -127,7 +138,7 @@ func New(target string, cfg Config) (*Channel, error) {
 		return nil, err
 	}
 	if cfg.DefaultServiceConfig != "" {
-		if c.fallback, err = parseServiceConfig(cfg.DefaultServiceConfig); err != nil {
+		if c.fallback, err = parseServiceConfig(cfg.DefaultServiceConfig, cfg.MaxCallAttempts); err != nil {
 			return nil, fmt.Errorf("channel: default service config: %w", err)
 		}
 	}

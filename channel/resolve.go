@@ -111,9 +111,11 @@ func (h *resolverHost) UpdateState(s resolver.State) error {
 		f := fault.ResolveBadServiceConfig.New(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: err,
 			Evidence: &fault.Evidence{Target: h.c.target}})
 		h.c.blame(f)
+		h.c.configure(nil)
 		h.c.balancer.fail(f)
 		return err
 	}
+	h.c.configure(sc)
 	if len(s.Endpoints) > 0 {
 		h.c.addressed.Store(true)
 		if f := h.c.cause.Load(); f != nil && f.Layer() == fault.LayerResolve {
@@ -158,6 +160,9 @@ func (h *resolverHost) ReportError(err error) {
 	f := h.c.resolveFault(err)
 	h.record(resolver.State{}, f)
 	h.c.blame(f)
+	if h.c.config.Load() == nil {
+		h.c.configure(h.c.fallback)
+	}
 	h.c.balancer.resolverError(&toldError{f})
 }
 
@@ -168,7 +173,7 @@ func (h *resolverHost) NewAddress(addrs []resolver.Address) {
 
 // ParseServiceConfig implements resolver.ClientConn.
 func (h *resolverHost) ParseServiceConfig(js string) *serviceconfig.ParseResult {
-	sc, err := parseServiceConfig(js)
+	sc, err := parseServiceConfig(js, h.c.cfg.MaxCallAttempts)
 	if err != nil {
 		return &serviceconfig.ParseResult{Err: err}
 	}

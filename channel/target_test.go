@@ -151,37 +151,3 @@ func FuzzTarget(f *testing.F) {
 		}
 	})
 }
-
-func FuzzServiceConfig(f *testing.F) {
-	f.Add(`{"loadBalancingConfig":[{"pick_first":{"shuffleAddressList":true}}]}`)
-	f.Add(`{"loadBalancingPolicy":"pick_first"}`)
-	f.Add(`{"loadBalancingConfig":[{}]}`)
-	f.Add(`[`)
-	f.Fuzz(func(t *testing.T, js string) {
-		sc, err := parseServiceConfig(js)
-		if (sc == nil) == (err == nil) {
-			t.Fatalf("%q: %v and %v", js, sc, err)
-		}
-	})
-}
-
-func TestServiceConfig(t *testing.T) {
-	for js, policy := range map[string]string{
-		`{}`:                                   "",
-		`{"loadBalancingPolicy":"pick_first"}`: "pick_first",
-		`{"loadBalancingPolicy":"no_such"}`:    "",
-		`{"loadBalancingConfig":[{"no_such":{}},{"pick_first":{}}]}`:       "pick_first",
-		`{"methodConfig":[{"name":[{}]}],"loadBalancingPolicy":"no_such"}`: "",
-	} {
-		sc, err := parseServiceConfig(js)
-		if err != nil || sc.Policy != policy || sc.JSON != js {
-			t.Errorf("%s: %+v, %v; want policy %q", js, sc, err, policy)
-		}
-	}
-	for _, js := range []string{``, `[]`, `{`, `{"loadBalancingConfig":[{"no_such":{}}]}`, `{"loadBalancingConfig":[{"a":{},"b":{}}]}`,
-		`{"loadBalancingConfig":[{"pick_first":{"shuffleAddressList":3}}]}`, strings.Repeat(" ", maxServiceConfig+1)} {
-		if sc, err := parseServiceConfig(js); err == nil {
-			t.Errorf("%.40s: %+v, want an error", js, sc)
-		}
-	}
-}
