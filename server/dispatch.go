@@ -113,7 +113,7 @@ func (c *conn) Dispatch(st *wire.ServerStream) {
 		s.running.Add(-1)
 		c.refuse(k, fault.ServerOverloaded.Newf(fault.Args{Side: fault.Local, Processed: fault.No,
 			Evidence: &fault.Evidence{Option: "MaxHandlers", Limit: int64(limit)}},
-			"%d handlers are running, which is this server's limit MaxHandlers", limit))
+			"as many handlers run as this server's limit MaxHandlers allows: %d", limit))
 		return
 	}
 	if s.stopped.Load() {

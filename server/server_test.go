@@ -127,6 +127,11 @@ func newRig(t *testing.T, cfg Config, svc *testService) *rig {
 	r.Server = New(cfg)
 	testpb.RegisterTestServiceServer(r.Server, svc)
 	go func() { r.served <- r.Serve(r.lis) }()
+	for listening := 0; listening == 0; runtime.Gosched() {
+		r.mu.Lock()
+		listening = len(r.listeners)
+		r.mu.Unlock()
+	}
 	t.Cleanup(func() {
 		r.Stop()
 		if err := <-r.served; err != nil {
@@ -169,13 +174,13 @@ func (r *rig) stub(opts ...grpc.DialOption) testpb.TestServiceClient {
 }
 
 // peer is a scripted client that has made its handshake.
-func (r *rig) peer() *peer.T {
+func (r *rig) peer(o ...peer.Options) *peer.T {
 	r.t.Helper()
 	nc, err := r.lis.Dial(context.Background(), "")
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	p := peer.Client(r.t, nc)
+	p := peer.Client(r.t, nc, o...)
 	p.Handshake()
 	return p
 }

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/gzip"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/faultline-rpc/faultline/codec"
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/internal/peer"
+)
+
+func TestCompression(t *testing.T) {
+	r := newRig(t, Config{}, &testService{})
+	c := r.stub()
+	body := bytes.Repeat([]byte("abc"), 10000)
+	out, err := c.UnaryCall(ctx(t), &testpb.SimpleRequest{Payload: &testpb.Payload{Body: body}}, grpc.UseCompressor(gzip.Name))
+	if err != nil || !bytes.Equal(out.Payload.Body, body) {
+		t.Fatal(err)
+	}
+	// The answer uses the request's compression if the client has it.
+	for list, want := range map[string]string{"gzip": "gzip", "deflate, gzip": "gzip", "deflate": "", "": "gzip"} {
+		p := r.peer()
+		changes := []string{"grpc-encoding", "gzip"}
+		if list != "" {
+			changes = append(changes, "grpc-accept-encoding", list)
+		}
+		payload, _ := proto.Marshal(&testpb.SimpleRequest{Payload: &testpb.Payload{Body: body}})
+		res, err := p.Call(1, unaryCall, payload, changes...)
+		p.OK(err)
+		if res.Get("grpc-status") != "0" || res.Get("grpc-encoding") != want {
+			t.Errorf("accept %q: status %q %q, encoding %q, want %q", list, res.Get("grpc-status"), res.Get("grpc-message"), res.Get("grpc-encoding"), want)
+		}
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	small, _ := proto.Marshal(&testpb.SimpleRequest{Payload: &testpb.Payload{Body: []byte("x")}})
+	big, _ := proto.Marshal(&testpb.SimpleRequest{Payload: &testpb.Payload{Body: make([]byte, 2000)}})
+	var zipped bytes.Buffer
+	w, _ := encoding.GetCompressor("gzip").Compress(&zipped)
+	w.Write(big)
+	w.Close()
+	for _, tc := range []struct {
+		name    string
+		body    []byte
+		changes []string
+		code    codes.Code
+		message string
+	}{
+		{"compressor", peer.Message(small), []string{"grpc-encoding", "snappy"}, codes.Unimplemented,
+			`codec.compressor-unsupported: no decompressor is registered for grpc-encoding "snappy"`},
+		{"subtype", peer.Message(small), []string{"content-type", "application/grpc+thrift"}, codes.Unimplemented,
+			`codec.subtype: no codec is registered for content-subtype "thrift"`},
+		{"flag without encoding", peer.MessageWith(1, uint32(len(small)), small), nil, codes.Internal,
+			"codec.response-compressor: a message of the request is marked as compressed, but grpc-encoding names no compression"},
+		{"flag with identity", peer.MessageWith(1, uint32(len(small)), small), []string{"grpc-encoding", "identity"}, codes.Internal,
+			"codec.response-compressor: a message of the request is marked as compressed, but grpc-encoding names no compression"},
+		{"corrupt", peer.MessageWith(1, uint32(len(small)), small), []string{"grpc-encoding", "gzip"}, codes.Internal,
+			`codec.decompress: the request does not decompress with "gzip": `},
+		{"unparsable", peer.Message([]byte{0xff, 0xff}), nil, codes.Internal,
+			`codec.request-parse: codec "proto" cannot parse the request as *grpc_testing.SimpleRequest: `},
+		{"too large", peer.Message(big), nil, codes.ResourceExhausted,
+			fmt.Sprintf("codec.too-large: received message has %d bytes, this side's limit MaxRecvMsgSize allows 1000", len(big))},
+		{"too large inflated", peer.MessageWith(1, uint32(zipped.Len()), zipped.Bytes()), []string{"grpc-encoding", "gzip"}, codes.ResourceExhausted,
+			"codec.too-large: received message (decompressed) is larger than the 1000 bytes that this side's limit MaxRecvMsgSize allows"},
+		{"no message", nil, nil, codes.Unimplemented, "wire.cardinality: 0 messages came, want exactly one"},
+		{"two messages", append(peer.Message(small), peer.Message(small)...), nil, codes.Unimplemented, "wire.cardinality: 2 messages came, want exactly one"},
+		{"cut off", peer.Message(small)[:6], nil, codes.Internal, "wire.truncated: the stream ends inside a message"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			ran := false
+			r := newRig(t, Config{MaxRecvMsgSize: 1000}, &testService{
+				unary: func(context.Context, *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+					ran = true
+					return &testpb.SimpleResponse{}, nil
+				},
+			})
+			p := r.peer()
+			p.SendRequest(1, len(tc.body) == 0, unaryCall, tc.changes...)
+			if len(tc.body) > 0 {
+				p.SendData(1, tc.body, true)
+			}
+			f := p.WantHeaders(1, "grpc-status", fmt.Sprint(uint32(tc.code)))
+			if msg := f.Get("grpc-message"); !f.End || msg != tc.message && (!strings.HasSuffix(tc.message, ": ") || !strings.HasPrefix(msg, tc.message)) {
+				t.Errorf("message %q,\nwant    %q", msg, tc.message)
+			}
+			if want := map[bool]string{true: codec.Supported()}[tc.name == "compressor"]; f.Get("grpc-accept-encoding") != want {
+				t.Errorf("grpc-accept-encoding %q, want %q", f.Get("grpc-accept-encoding"), want)
+			}
+			if ran {
+				t.Error("the handler ran")
+			}
+			if log := r.log.String(); log != "" {
+				t.Errorf("log: %s", log)
+			}
+		})
+	}
+}
+
+func TestRecvMsgErrorsEndTheStream(t *testing.T) {
+	got := make(chan error, 3)
+	r := newRig(t, Config{MaxRecvMsgSize: 10}, &testService{duplex: func(s testpb.TestService_FullDuplexCallServer) error {
+		_, err := s.Recv()
+		got <- err
+		return io.ErrNoProgress // is not what the caller sees
+	}})
+	p := r.peer()
+	p.SendRequest(1, false, duplex)
+	p.SendData(1, peer.Message(make([]byte, 11)), false)
+	p.WantHeaders(1, "grpc-status", "8", "grpc-message", "codec.too-large: received message has 11 bytes, this side's limit MaxRecvMsgSize allows 10")
+	if err := <-got; !fault.CodecTooLarge.Is(err) {
+		t.Errorf("Recv = %v", err)
+	}
+}
+
+func TestServerStreamingCardinality(t *testing.T) {
+	got := make(chan error, 3)
+	r := newRig(t, Config{}, &testService{
+		output: func(_ *testpb.StreamingOutputCallRequest, s testpb.TestService_StreamingOutputCallServer) error {
+			got <- s.RecvMsg(&testpb.StreamingOutputCallRequest{})
+			return nil
+		},
+	})
+	p := r.peer()
+	p.SendRequest(1, false, outputs)
+	p.SendData(1, peer.Message(nil), true)
+	p.WantHeaders(1, "grpc-status", "0")
+	if err := <-got; err != io.EOF {
+		t.Errorf("second RecvMsg = %v, want io.EOF", err)
+	}
+	p.SendRequest(3, false, outputs)
+	p.SendData(3, append(peer.Message(nil), peer.Message(nil)...), true)
+	p.WantHeaders(3, "grpc-status", "12", "grpc-message", "wire.cardinality: 2 messages came, want exactly one")
+}
+
+func TestTooLargeAnswer(t *testing.T) {
+	r := newRig(t, Config{MaxSendMsgSize: 100}, &testService{
+		unary: func(context.Context, *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+			return &testpb.SimpleResponse{Payload: &testpb.Payload{Body: make([]byte, 200)}}, nil
+		},
+		output: func(_ *testpb.StreamingOutputCallRequest, s testpb.TestService_StreamingOutputCallServer) error {
+			return s.Send(&testpb.StreamingOutputCallResponse{Payload: &testpb.Payload{Body: make([]byte, 200)}})
+		},
+	})
+	want := "codec.too-large: message to send has 206 bytes, this side's limit MaxSendMsgSize allows 100"
+	_, err := r.stub().UnaryCall(ctx(t), &testpb.SimpleRequest{})
+	wantStatus(t, err, codes.ResourceExhausted, want)
+	s, err := r.stub().StreamingOutputCall(ctx(t), &testpb.StreamingOutputCallRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Recv()
+	wantStatus(t, err, codes.ResourceExhausted, want)
+}
+
+func TestUnmarshalableAnswer(t *testing.T) {
+	r := newRig(t, Config{}, &testService{unary: func(context.Context, *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+		return &testpb.SimpleResponse{Username: "\xff"}, nil
+	}})
+	_, err := r.stub().UnaryCall(ctx(t), &testpb.SimpleRequest{})
+	wantStatus(t, err, codes.Internal, `codec.marshal: codec "proto" cannot marshal *grpc_testing.SimpleResponse: string field contains invalid UTF-8`)
+}
+
+// rawCodec passes bytes through.
+type rawCodec struct{}
+
+func (rawCodec) Name() string                  { return "raw" }
+func (rawCodec) Marshal(v any) ([]byte, error) { return *v.(*[]byte), nil }
+func (rawCodec) Unmarshal(p []byte, v any) error {
+	*v.(*[]byte) = p
+	return nil
+}
+
+func TestForceCodecAndUnknownHandler(t *testing.T) {
+	forced := codec.FromV1(rawCodec{})
+	r := newRig(t, Config{ForceCodec: &forced, UnknownHandler: func(_ any, s grpc.ServerStream) error {
+		m, _ := grpc.MethodFromServerStream(s)
+		var in []byte
+		if err := s.RecvMsg(&in); err != nil {
+			return err
+		}
+		out := append([]byte(m+" "), in...)
+		return s.SendMsg(&out)
+	}}, &testService{})
+	p := r.peer()
+	res, err := p.Call(1, "/any.Thing/AtAll", []byte("hi"), "content-type", "application/grpc+whatever")
+	p.OK(err)
+	msgs, err := res.Messages()
+	if err != nil || res.Get("grpc-status") != "0" || len(msgs) != 1 || string(msgs[0]) != "/any.Thing/AtAll hi" {
+		t.Fatalf("%q, %v, status %q %q", msgs, err, res.Get("grpc-status"), res.Get("grpc-message"))
+	}
+	if got := res.Get("content-type"); got != "application/grpc" {
+		t.Errorf("content-type %q", got)
+	}
+}
+
+func TestRapidReset(t *testing.T) {
+	release, started := make(chan struct{}), make(chan struct{}, 10)
+	r := newRig(t, Config{MaxConcurrentStreams: 3}, &testService{empty: func(context.Context, *testpb.Empty) (*testpb.Empty, error) {
+		started <- struct{}{}
+		<-release
+		return &testpb.Empty{}, nil
+	}})
+	p := r.peer()
+	for i := range uint32(3) {
+		p.SendRequest(2*i+1, false, emptyCall)
+		p.SendData(2*i+1, peer.Message(nil), true)
+		<-started
+		p.SendRST(2*i+1, http2.ErrCodeCancel)
+	}
+	p.SendRequest(7, false, emptyCall)
+	p.WantRST(7, http2.ErrCodeRefusedStream) // the streams are gone, their handlers are not
+	close(release)
+	for id := uint32(9); ; id += 2 {
+		p.SendRequest(id, false, emptyCall)
+		p.SendData(id, peer.Message(nil), true)
+		f := p.Next()
+		for f.Stream != id {
+			f = p.Next()
+		}
+		if f.Kind == http2.FrameHeaders {
+			break
+		}
+	}
+}
+
+func TestMaxHandlers(t *testing.T) {
+	release, started := make(chan struct{}), make(chan struct{}, 10)
+	r := newRig(t, Config{MaxHandlers: 1}, &testService{empty: func(context.Context, *testpb.Empty) (*testpb.Empty, error) {
+		started <- struct{}{}
+		<-release
+		return &testpb.Empty{}, nil
+	}})
+	c, done := r.stub(), make(chan error, 1)
+	go func() {
+		_, err := c.EmptyCall(context.Background(), &testpb.Empty{})
+		done <- err
+	}()
+	<-started
+	_, err := r.stub().UnaryCall(ctx(t), &testpb.SimpleRequest{})
+	wantStatus(t, err, codes.ResourceExhausted, "server.overloaded: as many handlers run as this server's limit MaxHandlers allows: 1")
+	close(release)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.EmptyCall(ctx(t), &testpb.Empty{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestUndeliveredBudget(t *testing.T) {
+	started, ended := make(chan struct{}, 1), make(chan error, 1)
+	r := newRig(t, Config{MaxUndelivered: 10000}, &testService{duplex: func(s testpb.TestService_FullDuplexCallServer) error {
+		started <- struct{}{}
+		<-s.Context().Done()
+		ended <- context.Cause(s.Context())
+		return s.Context().Err()
+	}})
+	p := r.peer()
+	want := "server.overloaded: requests of 10000 bytes wait for their handlers, which is this server's limit MaxUndelivered"
+	p.SendRequest(1, false, unaryCall)
+	p.SendData(1, peer.Message(make([]byte, 20000))[:11000], false)
+	p.WantHeaders(1, "grpc-status", "8", "grpc-message", want)
+	p.WantRST(1, http2.ErrCodeNo)
+	p.SendRequest(3, false, duplex)
+	<-started
+	p.SendData(3, peer.Message(make([]byte, 20000))[:11000], false)
+	p.WantHeaders(3, "grpc-status", "8", "grpc-message", want)
+	if err := <-ended; !fault.ServerOverloaded.Is(err) {
+		t.Errorf("cause = %v", err)
+	}
+}
