@@ -5,7 +5,6 @@ package call
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -28,6 +27,27 @@ const (
 	waitHeaders     = "response headers"
 	waitMessage     = "response message"
 )
+
+// inWords is what is waited for, in a sentence.
+func inWords(waiting string) string {
+	switch waiting {
+	case "resolve":
+		return "the target's name to be resolved"
+	case "connect":
+		return "a connection"
+	case "pick":
+		return "the balancer to choose a connection"
+	case waitStream:
+		return "a free stream"
+	case waitWindow:
+		return "the server to take the request"
+	case waitCredentials, waitHeaders:
+		return "the " + waiting
+	case waitMessage:
+		return "a response message"
+	}
+	return waiting
+}
 
 // contextEnd is the cause of a call that its context ended: both what
 // ctx.Err says and the program's own cause can be found in it.
@@ -81,23 +101,24 @@ func ownWords(cause error) string {
 // interrupted is the fault of a call whose context ended while it waited.
 func (c *call) interrupted(waiting string) *fault.Fault {
 	cause, code := endOf(c.ctx)
-	return c.ended(waiting, cause, code)
+	return c.ended(waiting, cause, code, ownWords(cause))
 }
 
 // ended is the fault of a call that its context ended, for that cause. What is
 // known of the attempt becomes evidence.
-func (c *call) ended(waiting string, cause error, code codes.Code) *fault.Fault {
+func (c *call) ended(waiting string, cause error, code codes.Code, words string) *fault.Fault {
 	ev, processed := c.observed()
 	ev.Waiting = waiting
 	a := fault.Args{Code: code, Side: fault.Local, Processed: processed, Cause: cause, Evidence: ev}
-	where := "waiting for " + waiting
+	where := "waiting for " + inWords(waiting)
 	if ev.Address != "" {
-		where += fmt.Sprintf(" (%s)", ev.Address)
+		where += " (" + ev.Address + ")"
 	}
+	where += words
 	if code == codes.Canceled {
-		return fault.CallCancelled.Newf(a, "the program canceled the call while it was %s%s", where, ownWords(cause)).WithLedger(c.ledger(waiting))
+		return fault.CallCancelled.Newf(a, "the program canceled the call while it was %s", where).WithLedger(c.ledger(waiting))
 	}
-	return fault.CallDeadline.Newf(a, "the deadline of %v expired while %s%s", c.budget().Round(time.Microsecond), where, ownWords(cause)).WithLedger(c.ledger(waiting))
+	return fault.CallDeadline.Newf(a, "the deadline of %v expired while %s", c.budget().Round(time.Microsecond), where).WithLedger(c.ledger(waiting))
 }
 
 // observed is what is known of the running attempt. A stream that was opened
@@ -113,6 +134,9 @@ func (c *call) observed() (*fault.Evidence, fault.Processed) {
 	}
 	p := s.Progress()
 	ev.Stream, ev.Sent, ev.Answered, ev.Messages = s.ID(), true, p.Headers, p.Messages
+	if f, ok := fault.From(s.Outcome()); ok { // the end was there before anybody looked
+		return ev, f.Processed()
+	}
 	if p.Messages > 0 {
 		return ev, fault.Yes
 	}
@@ -125,11 +149,12 @@ func (c *call) pickFault(err error) *fault.Fault {
 	switch {
 	case errors.As(err, &pi):
 		cause, code := endOf(c.ctx)
-		f := c.ended(pi.Phase, cause, code)
-		if pi.Last != nil {
-			f = f.Above(pi.Last.Entry(), pi.Last.Message())
+		words := ownWords(cause)
+		if pi.Last == nil {
+			return c.ended(pi.Phase, cause, code, words)
 		}
-		return f
+		f := c.ended(pi.Phase, &contextEnd{cause, pi}, code, words+"; latest failure: "+pi.Last.Message())
+		return f.Above(pi.Last.Entry(), pi.Last.Message())
 	case errors.Is(err, channel.ErrClosed):
 		return fault.CallClosed.New(fault.Args{Side: fault.Local, Processed: fault.No, Cause: err,
 			Evidence: &fault.Evidence{Method: c.method}, Message: "the client connection is closing"})
@@ -165,7 +190,7 @@ func (c *call) late(f *fault.Fault) *fault.Fault {
 		waiting = waitMessage
 	}
 	cause, _ := endOf(c.ctx)
-	g := c.ended(waiting, &contextEnd{err: context.DeadlineExceeded, cause: errors.Join(cause, f)}, codes.DeadlineExceeded)
+	g := c.ended(waiting, &contextEnd{err: context.DeadlineExceeded, cause: errors.Join(cause, f)}, codes.DeadlineExceeded, ownWords(cause))
 	return g.WithProcessed(f.Processed()).WithDetails(f.Details())
 }
 

@@ -36,7 +36,9 @@ func (s *service) UnaryCall(ctx context.Context, r *testgrpc.SimpleRequest) (*te
 	return s.unary(ctx, r)
 }
 
-func (s *service) FullDuplexCall(st testgrpc.TestService_FullDuplexCallServer) error { return s.duplex(st) }
+func (s *service) FullDuplexCall(st testgrpc.TestService_FullDuplexCallServer) error {
+	return s.duplex(st)
+}
 
 func (s *service) StreamingInputCall(st testgrpc.TestService_StreamingInputCallServer) error {
 	return s.input(st)

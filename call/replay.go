@@ -51,7 +51,7 @@ func (s *stream) repeatHeld(c *call) bool {
 		return !s.over // another goroutine was first
 	}
 	f, ok := fault.From(c.s.Outcome())
-	if !ok || s.committed || c.ctx.Err() != nil || !c.again(f) {
+	if !ok || s.committed || !c.again(f) {
 		s.mu.Unlock()
 		return false
 	}
@@ -75,6 +75,9 @@ func (s *stream) repeatHeld(c *call) bool {
 		return false
 	case f != nil:
 		_ = s.finish(f)
+		return false
+	case c.ctx.Err() != nil: // whoever watches the context left this to us
+		s.contextEnded()
 		return false
 	}
 	return true

@@ -70,10 +70,26 @@ func (c *Caller) stream(ctx context.Context, desc *grpc.StreamDesc, method strin
 	return s, nil
 }
 
-// contextEnded ends a stream whose program may never look at it again.
+// contextEnded ends a stream whose program may never look at it again. An
+// attempt that is being made ends by itself.
 func (s *stream) contextEnded() {
-	c, _ := s.state()
-	s.abort(c, c.interrupted(streamWait(c.s)))
+	s.mu.Lock()
+	c, busy := s.cur, s.repeating || s.over
+	s.mu.Unlock()
+	if !busy {
+		_ = s.abort(c, c.interrupted(streamWait(c.s)))
+	}
+}
+
+// waitEnded ends a stream whose receiver's context has ended, and returns the
+// outcome.
+func (s *stream) waitEnded() error {
+	s.contextEnded()
+	s.sending.Lock() // if an attempt is being made, until it has ended
+	defer s.sending.Unlock()
+	s.contextEnded()
+	_, end := s.state()
+	return end
 }
 
 // state returns the current attempt, and the stream's end: io.EOF for OK.
@@ -224,7 +240,7 @@ func (s *stream) RecvMsg(m any) error {
 			}
 			return io.EOF
 		case wire.ErrDone:
-			return s.abort(c, c.interrupted(streamWait(c.s)))
+			return s.waitEnded()
 		}
 		if s.repeat(c) {
 			continue
@@ -255,7 +271,7 @@ func (s *stream) Header() (metadata.MD, error) {
 		h, err := c.s.Head(c.ctx.Done())
 		switch {
 		case err != nil:
-			_ = s.abort(c, c.interrupted(waitHeaders))
+			_ = s.waitEnded()
 			return nil, nil
 		case h != nil:
 			s.commit()
