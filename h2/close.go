@@ -54,7 +54,8 @@ type life struct {
 	err          *ConnError   // why, from closing on
 	goAway       *GoAwayError // the last one received
 	debug        string       // for the second GOAWAY of a drain
-	linger       bool
+	lastGoAway   uint32       // the last id of the last one sent; 2^31-1 before
+	linger       bool         // the reader reads on while the last frames travel
 	prefaceTimer *time.Timer
 	drainTimer   *time.Timer
 	closeTimer   *time.Timer
@@ -91,7 +92,12 @@ func (c *Conn) Drain(debug string) {
 		return
 	}
 	c.life.debug = debug
-	if !c.server || !c.peer.ready {
+	if !c.server {
+		c.endLocked()
+		return
+	}
+	if !c.peer.ready { // no answer to a PING is to be had
+		c.sendGoAwayLocked(c.lastID, codeNo, debug)
 		c.endLocked()
 		return
 	}
@@ -127,6 +133,9 @@ func (c *Conn) closeIfDoneLocked() {
 		if c.life.goAway != nil {
 			err.By = Peer
 		}
+		// Closing a socket with unread input resets it, and what the peer has not
+		// received yet is lost: wait for its FIN, at most closeTimeout.
+		c.life.linger = true
 		c.closeLocked(err, !c.server)
 	}
 }
@@ -179,17 +188,36 @@ func (c *Conn) failLocked(err *ConnError) {
 	go c.nc.Close() // a TLS connection may take its time; the lock is held here
 }
 
+// writeFailedLocked ends the connection because nothing can be sent any more.
+// What the peer has said before may still arrive, answers and the GOAWAY that
+// says why: the reader goes on for a moment.
+func (c *Conn) writeFailedLocked(err error) {
+	if c.life.phase == dead {
+		return
+	}
+	if c.life.err == nil {
+		c.life.err = &ConnError{Kind: Lost, By: Peer, Err: err, GoAway: c.life.goAway, Ready: c.peer.ready}
+	}
+	c.life.phase = dead
+	c.life.linger = true
+	c.dismissSlotsLocked()
+	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime)) // fails if it is closed, and reads too
+}
+
 // finishWriting runs on the writer when nothing is left to write.
 func (c *Conn) finishWriting() {
 	c.mu.Lock()
 	c.out.awake = true // nobody may wake this goroutine again
-	linger := c.life.linger && c.life.phase == closing
+	linger, phase := c.life.linger, c.life.phase
 	c.mu.Unlock()
-	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && linger {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	switch {
+	case linger && phase == dead: // writing failed
+	case linger && ok:
 		_ = half.CloseWrite() // the reader lingers, then closes
-		return
+	default:
+		c.nc.Close()
 	}
-	c.nc.Close()
 }
 
 // fatal is the reader's end for a violation: GOAWAY says why, and the socket
@@ -212,6 +240,10 @@ func (c *Conn) fatal(err *ConnError) {
 func (c *Conn) teardown(err *ConnError) {
 	c.mu.Lock()
 	c.failLocked(err)
+	if e := *c.life.err; e.GoAway != c.life.goAway || e.Kind == PrefaceTimeout {
+		e.GoAway, e.First = c.life.goAway, c.rd.first // known to the reader only, or since
+		c.life.err = &e
+	}
 	err = c.life.err
 	if !c.out.awake {
 		c.out.awake = true
@@ -242,7 +274,11 @@ func (c *Conn) teardown(err *ConnError) {
 	c.h.Closed(err)
 }
 
+// sendGoAwayLocked appends GOAWAY. The last id never rises from one to the next
+// (section 6.8).
 func (c *Conn) sendGoAwayLocked(last uint32, code Code, debug string) {
+	last = min(last, c.life.lastGoAway)
+	c.life.lastGoAway = last
 	c.out.b = frame.AppendGoAway(c.out.b, last, code, debug)
 	if c.cfg.Sink != nil {
 		c.cfg.Sink.Record(event.GoAwaySent{Conn: c.cfg.ConnID, LastStream: last, Code: code.String(), Debug: debug})
@@ -254,6 +290,9 @@ func (c *Conn) onGoAway(p []byte) *ConnError {
 	g := &GoAwayError{LastID: be32(p) & (1<<31 - 1), Code: Code(be32(p[4:])), Debug: string(p[8:min(len(p), 8+1024)])}
 	if c.cfg.Sink != nil {
 		c.cfg.Sink.Record(event.GoAwayReceived{Conn: c.cfg.ConnID, LastStream: g.LastID, Code: g.Code.String(), Debug: g.Debug})
+	}
+	if err := c.wasteful(10, "GOAWAY"); err != nil {
+		return err
 	}
 	var refused []*Stream
 	c.mu.Lock()

@@ -32,7 +32,7 @@ type Conn struct {
 	pings   pings     // guarded by mu
 	resets  resetRing // guarded by mu: ids of streams reset by this side
 	nextID  uint32    // guarded by mu: client: the next stream's id
-	lastID  uint32    // guarded by mu: server: the highest id the peer opened
+	lastID  uint32    // server: the highest id the peer opened; guarded by mu, written by the reader alone
 
 	rd       reader // the reader's own
 	activity atomic.Uint64
@@ -85,6 +85,7 @@ func newConn(nc net.Conn, cfg Config, h ConnHandler) *Conn {
 		maxFrame:     initialMaxFrame,
 		maxStreams:   1<<32 - 1,
 	}
+	c.life.lastGoAway = maxWindow // the highest stream id
 	c.out.init(nc)
 	c.rd.init(&c.cfg)
 	c.life.prefaceTimer = time.AfterFunc(cfg.SettingsTimeout, c.settingsLate)

@@ -60,10 +60,10 @@ func (c *Conn) onData(h frame.Header, pad int) *ConnError {
 	}
 	if s != nil {
 		if serr := s.charge(n, n-pad, end); serr != nil {
-			s, err = nil, c.condemn(s, serr)
-			if err != nil {
+			if err := c.condemn(s, h.Stream, serr); err != nil {
 				return err
 			}
+			s = nil
 		}
 	}
 	if s != nil && pad > 0 {
@@ -131,15 +131,18 @@ func (c *Conn) receiving(id uint32, typ frame.Type) (*Stream, *ConnError) {
 		return s, nil
 	}
 	idleStream := c.idleLocked(id)
-	ours := c.resets.has(id)
+	ours := c.resets.has(id) || c.server && id > c.life.lastGoAway
 	c.mu.Unlock()
 	switch {
 	case idleStream:
 		return nil, violation(codeProtocol, "%v on stream %d, which is idle", typ, id)
 	case s != nil: // half-closed (remote): section 5.1 asks for STREAM_CLOSED
-		return nil, c.condemn(s, streamViolation(codeClosed, typ.String()+" after END_STREAM"))
-	case ours:
-		return nil, nil // it was under way when we reset the stream
+		return nil, c.condemn(s, id, streamViolation(codeClosed, typ.String()+" after END_STREAM"))
+	case ours: // it was under way when we reset the stream
+		if typ != frame.Data { // which flow control bounds
+			return nil, c.wasteful(0.25, typ.String()+" on a stream that was reset")
+		}
+		return nil, nil
 	}
 	// Closed by both sides, or reset by the peer. HEADERS there is a connection
 	// error; DATA may be late, and is answered on the stream.
@@ -150,11 +153,9 @@ func (c *Conn) receiving(id uint32, typ frame.Type) (*Stream, *ConnError) {
 		return nil, err
 	}
 	c.mu.Lock()
-	c.out.b = frame.AppendRSTStream(c.out.b, id, codeClosed)
+	defer c.mu.Unlock()
 	c.resets.add(id)
-	c.wakeWriterLocked()
-	c.mu.Unlock()
-	return nil, nil
+	return nil, c.replyResetLocked(id, codeClosed)
 }
 
 // idleLocked reports whether no stream id was ever opened.
@@ -184,18 +185,24 @@ func (c *Conn) receivedEnd(s *Stream) {
 	c.mu.Unlock()
 }
 
-// condemn ends a stream for a violation of the peer's.
-func (c *Conn) condemn(s *Stream, err *StreamError) *ConnError {
+// condemn ends stream id for a violation of the peer's. s was its storage when
+// the lock was last held: the stream may be over since, and s in other use.
+func (c *Conn) condemn(s *Stream, id uint32, err *StreamError) *ConnError {
+	var calm *ConnError
 	c.mu.Lock()
-	alive := c.streams.get(s.id) == s
+	alive := c.streams.get(id) == s
 	if alive {
 		c.resetLocked(s, err.Code)
 		c.wakeWriterLocked()
+		calm = c.replyLocked(frame.HeaderLen + 4)
 	}
 	c.mu.Unlock()
 	if alive {
-		c.recordReset(s.id, true, err.Code, err.Reason)
+		c.recordReset(id, true, err.Code, err.Reason)
 		s.h.OnClose(err)
+	}
+	if calm != nil {
+		return calm
 	}
 	return c.wasteful(10, err.Reason)
 }
@@ -221,6 +228,9 @@ func (c *Conn) onReset(id uint32, code Code) *ConnError {
 	c.mu.Unlock()
 	c.recordReset(id, false, code, "")
 	s.h.OnClose(&StreamError{By: Peer, Code: code})
+	if c.server { // CVE-2023-44487; a storm of expired deadlines stays far below
+		return c.wasteful(0.25, "streams that were reset")
+	}
 	return nil
 }
 
@@ -253,10 +263,10 @@ func (c *Conn) onWindowUpdate(h frame.Header, p []byte) *ConnError {
 	c.unblockLocked(s)
 	c.mu.Unlock()
 	if n == 0 {
-		return c.condemn(s, streamViolation(codeProtocol, "WINDOW_UPDATE with an increment of 0"))
+		return c.condemn(s, h.Stream, streamViolation(codeProtocol, "WINDOW_UPDATE with an increment of 0"))
 	}
 	if !ok {
-		return c.condemn(s, streamViolation(codeFlow, "the stream's window exceeds 2^31-1"))
+		return c.condemn(s, h.Stream, streamViolation(codeFlow, "the stream's window exceeds 2^31-1"))
 	}
 	return nil
 }
@@ -285,17 +295,18 @@ func (c *Conn) onPriority(h frame.Header, p []byte) *ConnError {
 // receiver enforces; RFC 9113 dropped it with the rest.
 const selfDependent = "the stream depends on itself"
 
-// condemnID ends a stream that may not be open: the answer goes out anyway.
+// condemnID ends a stream that may not be open. RST_STREAM on an idle stream
+// would be a violation itself (section 6.4).
 func (c *Conn) condemnID(id uint32, err *StreamError) *ConnError {
 	c.mu.Lock()
 	s := c.streams.get(id)
-	if s == nil {
-		c.out.b = frame.AppendRSTStream(c.out.b, id, err.Code)
-		c.wakeWriterLocked()
-	}
+	idleStream := c.idleLocked(id)
 	c.mu.Unlock()
-	if s != nil {
-		return c.condemn(s, err)
+	switch {
+	case s != nil:
+		return c.condemn(s, id, err)
+	case idleStream:
+		return violation(err.Code, "%s", err.Reason)
 	}
 	return c.wasteful(10, err.Reason)
 }

@@ -90,10 +90,7 @@ func (c *Conn) requestHeaders(id uint32, b *Block, end, self bool) *ConnError {
 	if id%2 == 0 {
 		return violation(codeProtocol, "the client opened stream %d, whose id is even", id)
 	}
-	c.mu.Lock()
-	isNew := id > c.lastID
-	c.mu.Unlock()
-	if !isNew {
+	if id <= c.lastID { // the reader alone writes it
 		return c.trailers(id, b, end)
 	}
 	ck := b.Check
@@ -101,66 +98,74 @@ func (c *Conn) requestHeaders(id uint32, b *Block, end, self bool) *ConnError {
 		ck = note(b, requestSection, checkRequest)
 	}
 	bad := ck.Bad
-	if self {
+	switch {
+	case self:
 		bad = selfDependent
+	case end && ck.Length > 0:
+		bad = "the request ends before its content-length"
 	}
-	s, cerr := c.acceptStream(id, b, bad == "")
-	if s == nil {
-		if cerr == nil && bad != "" {
-			cerr = c.wasteful(10, bad)
-		}
-		return cerr
+	if bad != "" { // section 8.1.1
+		return c.refuse(id, codeProtocol, bad)
+	}
+	c.mu.Lock()
+	full := uint32(c.streams.n) >= c.cfg.MaxConcurrentStreams || len(c.out.b) >= maxBacklog
+	retired := c.life.phase >= ending
+	c.mu.Unlock()
+	var s *Stream
+	if !full && !retired {
+		s = c.h.NewStream(b)
+	}
+	if s == nil || !c.accept(s, id, end) {
+		return c.refuse(id, codeRefused, "")
 	}
 	s.recv.headers = true
 	s.recv.length = ck.Length
-	if end && s.recv.length > 0 {
-		return c.condemn(s, streamViolation(codeProtocol, "the request ends before its content-length"))
-	}
 	if c.cfg.Sink != nil {
 		c.cfg.Sink.Record(event.StreamOpened{Conn: c.cfg.ConnID, Stream: id, Role: event.Server})
-	}
-	if end {
-		c.receivedEnd(s)
 	}
 	s.h.OnHeaders(b, end)
 	return nil
 }
 
-// acceptStream enters a stream that the peer opens. It returns nil if the
-// stream is refused, or dropped because the connection is being retired.
-func (c *Conn) acceptStream(id uint32, b *Block, wellFormed bool) (*Stream, *ConnError) {
+// accept enters a stream that the peer opens. It returns false if the last
+// GOAWAY of a drain went out since NewStream was asked.
+func (c *Conn) accept(s *Stream, id uint32, end bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life.phase >= ending {
+		return false
+	}
+	c.lastID = id
+	s.c, s.id = c, id
+	c.startLocked(s)
+	if end {
+		s.state.receivedEnd()
+	}
+	return true
+}
+
+// refuse answers a request that opens no stream. One above the last id of our
+// GOAWAY is dropped: the peer knows that it was not processed (section 6.8).
+func (c *Conn) refuse(id uint32, code Code, reason string) *ConnError {
 	c.mu.Lock()
 	c.lastID = id
 	retired := c.life.phase >= ending
-	full := uint32(c.streams.n) >= c.cfg.MaxConcurrentStreams
-	if retired {
-		// Above the last id of our GOAWAY: the peer knows that it was not
-		// processed (section 6.8).
+	var calm *ConnError
+	if !retired {
 		c.resets.add(id)
-		c.mu.Unlock()
-		return nil, nil
+		calm = c.replyResetLocked(id, code)
 	}
 	c.mu.Unlock()
-	var s *Stream
-	code := codeRefused
-	if !wellFormed {
-		code = codeProtocol // section 8.1.1: malformed
-	} else if !full {
-		s = c.h.NewStream(b)
+	if !retired {
+		c.recordReset(id, true, code, reason)
 	}
-	c.mu.Lock()
-	if s != nil {
-		s.c, s.id = c, id
-		c.startLocked(s)
-		c.mu.Unlock()
-		return s, nil
+	switch {
+	case calm != nil:
+		return calm
+	case reason != "":
+		return c.wasteful(10, reason)
 	}
-	c.out.b = frame.AppendRSTStream(c.out.b, id, code)
-	c.resets.add(id)
-	c.wakeWriterLocked()
-	c.mu.Unlock()
-	c.recordReset(id, true, code, "")
-	return nil, c.wasteful(0.5, "streams that were refused")
+	return c.wasteful(0.5, "streams that were refused")
 }
 
 // trailers takes a second header section of a request.
@@ -170,21 +175,21 @@ func (c *Conn) trailers(id uint32, b *Block, end bool) *ConnError {
 		return err
 	}
 	if !end {
-		return c.condemn(s, streamViolation(codeProtocol, "trailers without END_STREAM"))
+		return c.condemn(s, id, streamViolation(codeProtocol, "trailers without END_STREAM"))
 	}
-	return c.deliverTrailers(s, b)
+	return c.deliverTrailers(s, id, b)
 }
 
-func (c *Conn) deliverTrailers(s *Stream, b *Block) *ConnError {
+func (c *Conn) deliverTrailers(s *Stream, id uint32, b *Block) *ConnError {
 	ck := b.Check
 	if ck.Kind != trailerSection {
 		ck = note(b, trailerSection, checkTrailers)
 	}
 	if ck.Bad != "" {
-		return c.condemn(s, streamViolation(codeProtocol, ck.Bad))
+		return c.condemn(s, id, streamViolation(codeProtocol, ck.Bad))
 	}
 	if s.recv.length >= 0 && s.recv.received != s.recv.length {
-		return c.condemn(s, streamViolation(codeProtocol, "DATA does not add up to content-length"))
+		return c.condemn(s, id, streamViolation(codeProtocol, "DATA does not add up to content-length"))
 	}
 	c.receivedEnd(s)
 	s.h.OnHeaders(b, true)
@@ -200,21 +205,21 @@ func (c *Conn) responseHeaders(id uint32, b *Block, end bool) *ConnError {
 	}
 	if s.recv.headers {
 		if !end {
-			return c.condemn(s, streamViolation(codeProtocol, "trailers without END_STREAM"))
+			return c.condemn(s, id, streamViolation(codeProtocol, "trailers without END_STREAM"))
 		}
-		return c.deliverTrailers(s, b)
+		return c.deliverTrailers(s, id, b)
 	}
 	ck := b.Check
 	if ck.Kind != responseSection {
 		ck = note(b, responseSection, checkResponse)
 	}
 	if ck.Bad != "" {
-		return c.condemn(s, streamViolation(codeProtocol, ck.Bad))
+		return c.condemn(s, id, streamViolation(codeProtocol, ck.Bad))
 	}
 	status := ck.Status
 	if status >= 100 && status < 200 {
 		if end {
-			return c.condemn(s, streamViolation(codeProtocol, "an interim response ends the stream"))
+			return c.condemn(s, id, streamViolation(codeProtocol, "an interim response ends the stream"))
 		}
 		return c.wasteful(1, "interim responses")
 	}
@@ -222,7 +227,7 @@ func (c *Conn) responseHeaders(id uint32, b *Block, end bool) *ConnError {
 	// A response to HEAD, or 204 or 304, has no body whatever its
 	// content-length says; we send no HEAD.
 	if s.recv.length = ck.Length; end && s.recv.length > 0 && status != 304 {
-		return c.condemn(s, streamViolation(codeProtocol, "the response ends before its content-length"))
+		return c.condemn(s, id, streamViolation(codeProtocol, "the response ends before its content-length"))
 	}
 	if end {
 		c.receivedEnd(s)
@@ -268,6 +273,9 @@ func checkRequest(b *Block, _ *hpack.Check) string {
 		}
 		if regular {
 			return "a pseudo-header field after a regular one"
+		}
+		if bad := checkValue(f); bad != "" {
+			return bad
 		}
 		var seen *bool
 		switch f.Name {
@@ -358,10 +366,8 @@ func checkField(f *hpack.Field) string {
 			return "illegal character in a field name"
 		}
 	}
-	for i := 0; i < len(f.Value); i++ {
-		if ch := f.Value[i]; ch == 0 || ch == '\r' || ch == '\n' {
-			return "illegal character in the value of " + f.Name
-		}
+	if bad := checkValue(f); bad != "" {
+		return bad
 	}
 	switch f.Name {
 	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
@@ -374,17 +380,31 @@ func checkField(f *hpack.Field) string {
 	return ""
 }
 
-// contentLength returns the section's content-length, -1 if there is none. One
-// that is no number is as wrong as any.
-func contentLength(b *Block) int64 {
-	for i := range b.Fields {
-		if f := &b.Fields[i]; f.Name == "content-length" {
-			n, err := strconv.ParseInt(f.Value, 10, 64)
-			if err != nil || n < 0 {
-				return 1<<63 - 1
-			}
-			return n
+// checkValue looks for the characters that no field's value may contain.
+func checkValue(f *hpack.Field) string {
+	for i := 0; i < len(f.Value); i++ {
+		if ch := f.Value[i]; ch == 0 || ch == '\r' || ch == '\n' {
+			return "illegal character in the value of " + f.Name
 		}
 	}
-	return -1
+	return ""
+}
+
+// contentLength returns the section's content-length, -1 if there is none. One
+// that is no number is as wrong as any, and so are two that differ.
+func contentLength(b *Block) int64 {
+	const wrong = 1<<63 - 1
+	length := int64(-1)
+	for i := range b.Fields {
+		f := &b.Fields[i]
+		if f.Name != "content-length" {
+			continue
+		}
+		n, err := strconv.ParseUint(f.Value, 10, 63)
+		if err != nil || length >= 0 && length != int64(n) {
+			return wrong
+		}
+		length = int64(n)
+	}
+	return length
 }

@@ -87,7 +87,7 @@ func (c *Conn) readAll() *ConnError {
 // readFailed says what the end of reading means.
 func (c *Conn) readFailed(err error) *ConnError {
 	e := &ConnError{Kind: Lost, By: Peer, Err: err}
-	if err == io.EOF && c.rd.fill > 0 && c.rd.started {
+	if err == io.EOF && (c.rd.fill > 0 || c.rd.data.open) && c.rd.started {
 		e.Err = io.ErrUnexpectedEOF
 	}
 	if !c.rd.started && !c.server {
@@ -124,13 +124,12 @@ func (c *Conn) batch(n int) *ConnError {
 func (r *reader) keep(used int, filled bool) {
 	left := r.buf.b[used:r.fill]
 	class := r.class(filled, len(left))
-	switch {
-	case class >= 0 && class == r.buf.class && !r.buf.shared():
+	if class == r.buf.class && !r.buf.shared() && len(left) < len(r.buf.b) {
 		copy(r.buf.b, left)
-	default:
+	} else {
 		var next *ReadBuf
 		if class < 0 {
-			next = oddReadBuf(2 * len(r.buf.b))
+			next = oddReadBuf(frame.HeaderLen + int(frame.ParseHeader(left).Length))
 		} else {
 			next = newReadBuf(class)
 		}
@@ -142,24 +141,16 @@ func (r *reader) keep(used int, filled bool) {
 }
 
 // class chooses the next read's buffer: larger after a read that filled this
-// one, smaller after many that would have fitted the smaller.
+// one, smaller after many that would have fitted the smaller; -1 for one that
+// holds the single frame that no class does. That is never DATA, which is
+// delivered as it comes: whatever is left over is less than one frame.
 func (r *reader) class(filled bool, left int) int8 {
-	class := r.buf.class
-	if class < 0 { // an odd one served its frame, unless the frame is still incomplete
-		if left == len(r.buf.b) {
-			return -1
-		}
-		class = int8(len(readSizes) - 1)
-	}
 	const patience = 64
+	class := max(r.buf.class, 0)
 	switch {
 	case filled:
 		r.small = 0
-		if int(class) < len(readSizes)-1 {
-			class++
-		} else if left == len(r.buf.b) {
-			return -1
-		}
+		class = min(class+1, int8(len(readSizes)-1))
 	case class > 0 && r.fill < readSizes[class-1]/2:
 		if r.small++; r.small >= patience {
 			r.small = 0

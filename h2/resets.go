@@ -7,16 +7,25 @@ import "time"
 // resetRing remembers the streams that this side reset last: frames for them
 // that were under way are no violation.
 type resetRing struct {
-	ids [128]uint32
-	n   int
+	ids       [128]uint32
+	n         int
+	forgotten uint32 // the highest id that had to make room
 }
 
 func (r *resetRing) add(id uint32) {
-	r.ids[r.n%len(r.ids)] = id
+	p := &r.ids[r.n%len(r.ids)]
+	r.forgotten = max(r.forgotten, *p)
+	*p = id
 	r.n++
 }
 
+// has reports whether id may be one of the streams. When more were reset than
+// are remembered, such as when a thousand calls were given up at once, every id
+// up to those forgotten gets the benefit of the doubt.
 func (r *resetRing) has(id uint32) bool {
+	if id <= r.forgotten {
+		return true
+	}
 	for _, x := range r.ids {
 		if x == id {
 			return true

@@ -10,44 +10,43 @@ import (
 // onSettings takes SETTINGS or their acknowledgement (RFC 9113 section 6.5).
 func (c *Conn) onSettings(h frame.Header, p []byte) *ConnError {
 	if h.Flags.Has(frame.Ack) {
-		c.mu.Lock()
-		c.peer.acked = true
-		c.settledLocked()
-		c.mu.Unlock()
-		return nil
+		return c.onSettingsAck()
 	}
 	if err := c.wasteful(10, "SETTINGS"); err != nil {
 		return err
 	}
 	c.mu.Lock()
-	for s := range frame.EachSetting(p) {
-		if err := c.applyLocked(s); err != nil {
-			c.mu.Unlock()
-			return err
-		}
+	err := c.applyAllLocked(p)
+	if err == nil {
+		c.out.b = frame.AppendSettingsAck(c.out.b)
+		c.wakeWriterLocked()
+		err = c.replyLocked(frame.HeaderLen)
 	}
-	c.out.b = frame.AppendSettingsAck(c.out.b)
-	calm := c.replyLocked()
-	c.wakeWriterLocked()
-	first := !c.peer.ready
-	c.peer.ready = true
-	c.settledLocked()
+	first := !c.peer.ready && err == nil
+	if first {
+		c.peer.ready = true
+		c.life.prefaceTimer.Reset(c.cfg.SettingsTimeout) // now for the acknowledgement
+	}
 	c.mu.Unlock()
-	if !calm {
-		return violation(codeCalm, "SETTINGS faster than their acknowledgements are read")
-	}
 	if first {
 		c.announceReady()
 	}
-	return nil
+	return err
 }
 
-// settledLocked restarts or stops the timer that waits for the peer's SETTINGS
-// and for the acknowledgement of ours.
-func (c *Conn) settledLocked() {
-	if c.peer.ready && c.peer.acked {
-		c.life.prefaceTimer.Stop()
+func (c *Conn) onSettingsAck() *ConnError {
+	c.mu.Lock()
+	first := !c.peer.acked
+	c.peer.acked = true
+	c.life.prefaceTimer.Stop()
+	c.mu.Unlock()
+	if !first {
+		return c.wasteful(1, "SETTINGS acknowledged again")
 	}
+	if c.cfg.HeaderTableSize != defaultHeaderTable {
+		c.rd.dec.SetAllowedMaxTableSize(c.cfg.HeaderTableSize)
+	}
+	return nil
 }
 
 func (c *Conn) announceReady() {
@@ -58,7 +57,26 @@ func (c *Conn) announceReady() {
 	c.h.Ready()
 }
 
-// applyLocked takes one setting of the peer's (section 6.5.2).
+// applyAllLocked takes the settings of one frame. The streams' windows are
+// resized once, to the last value given: each time costs a look at every stream.
+func (c *Conn) applyAllLocked(p []byte) *ConnError {
+	size := c.peer.streamWindow
+	for s := range frame.EachSetting(p) {
+		if err := c.applyLocked(s); err != nil {
+			return err
+		}
+		if s.ID == frame.SettingInitialWindowSize {
+			size = int64(s.Value)
+		}
+	}
+	if size == c.peer.streamWindow {
+		return nil
+	}
+	return c.resizeWindowsLocked(size)
+}
+
+// applyLocked takes one setting of the peer's (section 6.5.2), all but
+// INITIAL_WINDOW_SIZE.
 func (c *Conn) applyLocked(s frame.Setting) *ConnError {
 	if code, reason := frame.CheckSetting(s); code != codeNo {
 		return violation(code, "%s", reason)
@@ -74,8 +92,6 @@ func (c *Conn) applyLocked(s frame.Setting) *ConnError {
 	case frame.SettingMaxConcurrentStreams:
 		c.peer.maxStreams = s.Value
 		c.grantSlotsLocked()
-	case frame.SettingInitialWindowSize:
-		return c.resizeWindowsLocked(int64(s.Value))
 	case frame.SettingMaxFrameSize:
 		c.peer.maxFrame = int(s.Value)
 	case frame.SettingMaxHeaderListSize:
@@ -145,29 +161,25 @@ func pingData(id uint64) (p [8]byte) {
 func (c *Conn) onPing(h frame.Header, p []byte) *ConnError {
 	data := [8]byte(p)
 	if h.Flags.Has(frame.Ack) {
-		c.pingAnswered(data)
-		return nil
+		return c.pingAnswered(data)
 	}
 	if err := c.wasteful(1, "PING"); err != nil {
 		return err
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.out.b = frame.AppendPing(c.out.b, true, data)
-	calm := c.replyLocked()
 	c.wakeWriterLocked()
-	c.mu.Unlock()
-	if !calm {
-		return violation(codeCalm, "PINGs faster than their answers are read")
-	}
-	return nil
+	return c.replyLocked(frame.HeaderLen + len(data))
 }
 
-func (c *Conn) pingAnswered(data [8]byte) {
+func (c *Conn) pingAnswered(data [8]byte) *ConnError {
 	var ack func()
+	known := false
 	c.mu.Lock()
 	for i, w := range c.pings.waiting {
 		if pingData(w.id) == data {
-			ack = w.ack
+			ack, known = w.ack, true
 			c.pings.waiting = append(c.pings.waiting[:i], c.pings.waiting[i+1:]...)
 			break
 		}
@@ -176,4 +188,8 @@ func (c *Conn) pingAnswered(data [8]byte) {
 	if ack != nil {
 		ack()
 	}
+	if !known {
+		return c.wasteful(1, "PING answered that was not sent")
+	}
+	return nil
 }

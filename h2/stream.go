@@ -13,9 +13,12 @@ import (
 // caller's. The zero value is ready for [Stream.Attach] and [Conn.Open].
 //
 // The storage may be used for another stream, after Attach, only if this side
-// sent END_STREAM first and the handler's callback with end has returned: then
-// nothing here refers to it any more. After any other end leave it to the
-// garbage collector.
+// sent END_STREAM without an error and the handler's callback with end has
+// returned: then nothing here refers to it any more. After any other end leave
+// it to the garbage collector.
+//
+// The methods may be called from any goroutine once Open has returned, or from
+// OnHeaders on.
 type Stream struct {
 	c  *Conn
 	h  StreamHandler
@@ -35,10 +38,9 @@ type Stream struct {
 
 // recvState is what the reader keeps of the receiving side.
 type recvState struct {
-	headers   bool  // the final header section has arrived
-	length    int64 // content-length, -1 if none
-	received  int64 // DATA bytes so far
-	noContent bool  // the status says that there is no body
+	headers  bool  // the final header section has arrived
+	length   int64 // content-length, -1 if none
+	received int64 // DATA bytes so far
 }
 
 // Attach names the handler. It is called before Open, or in NewStream, and
@@ -82,8 +84,9 @@ func (s *Stream) Sent() bool {
 // p, for window; p is the caller's again on return.
 //
 // Errors: *GoAwayError and *ConnError (nothing was sent), ErrHeaderList
-// (nothing was sent), ErrDone; ErrEnded if the stream ended before all of p
-// was sent: its handler has been told why.
+// (nothing was sent); ErrDone if done was closed first: if some of p may have
+// been sent the stream is open, and Reset ends it; ErrEnded if the stream ended
+// before all of p was sent: its handler has been told why.
 func (c *Conn) Open(s *Stream, h Header, p []byte, end bool, done <-chan struct{}) error {
 	c.mu.Lock()
 	if err := c.admitLocked(h, done); err != nil {
@@ -103,9 +106,10 @@ func (c *Conn) Open(s *Stream, h Header, p []byte, end bool, done <-chan struct{
 		c.endedLocked(s)
 	}
 	c.wakeWriterLocked()
+	id := s.id // s may be in other use as soon as its end is sent and received
 	c.mu.Unlock()
 	if c.cfg.Sink != nil {
-		c.cfg.Sink.Record(event.StreamOpened{Conn: c.cfg.ConnID, Stream: s.id, Role: c.role()})
+		c.cfg.Sink.Record(event.StreamOpened{Conn: c.cfg.ConnID, Stream: id, Role: c.role()})
 	}
 	return err
 }
@@ -239,7 +243,10 @@ func (c *Conn) dataLocked(s *Stream, p []byte, end bool, done <-chan struct{}) e
 			c.endTurnLocked(s)
 			return ErrEnded
 		}
-		if c.turns.head == nil || s.wait.hasTurn || len(p) == 0 {
+		if len(p) == 0 && !end {
+			return nil // an empty frame would say nothing
+		}
+		if c.turns.idle() || s.wait.hasTurn || len(p) == 0 {
 			p = c.fillLocked(s, p, end)
 			c.endTurnLocked(s)
 			if p == nil {
@@ -294,15 +301,15 @@ func (s *Stream) Reset(code Code) {
 		return
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s.state == idle || s.state == closed || c.streams.get(s.id) != s {
+	id := s.id
+	if s.state == idle || s.state == closed || c.streams.get(id) != s {
+		c.mu.Unlock()
 		return
 	}
 	c.resetLocked(s, code)
 	c.wakeWriterLocked()
-	if c.cfg.Sink != nil {
-		c.cfg.Sink.Record(event.StreamReset{Conn: c.cfg.ConnID, Stream: s.id, Local: true, Code: code.String()})
-	}
+	c.mu.Unlock()
+	c.recordReset(id, true, code, "")
 }
 
 func (c *Conn) resetLocked(s *Stream, code Code) {

@@ -15,6 +15,11 @@ type turns struct {
 	taken      bool // a stream was signalled and has not run yet
 }
 
+// idle reports whether nobody waits, so that a sender may go ahead at once.
+// Who was given the turn and has not run yet still waits: overtaking it would
+// send it to the end of the queue, again and again.
+func (t *turns) idle() bool { return t.head == nil && !t.taken }
+
 func (t *turns) push(s *Stream) {
 	s.wait.queued = true
 	s.wait.next, s.wait.prev = nil, t.tail

@@ -6,6 +6,8 @@ import (
 	"net"
 	"runtime"
 	"time"
+
+	"github.com/faultline-rpc/faultline/h2/frame"
 )
 
 // The way out:
@@ -25,12 +27,18 @@ const (
 	// keepBuffer is what a write buffer may hold on to while the connection is
 	// quiet.
 	keepBuffer = 4 << 10
+	// maxSpare is the largest write buffer that is used again.
+	maxSpare = 4 * highWater
 	// shrinkAfter is the quiet time after which larger ones are given up.
 	// Shrinking eagerly costs more than it saves.
 	shrinkAfter = time.Second
-	// maxReplies bounds the acknowledgements a peer can make us queue by not
-	// reading them.
-	maxReplies = 1000
+	// maxReplies bounds what a peer can make us queue by not reading it, in
+	// bytes: acknowledgements and resets. The replies to one read batch fit.
+	maxReplies = 256 << 10
+	// maxBacklog is how much may wait in the buffer, in bytes, before a server
+	// refuses new streams: answers without DATA wait for nothing, and a peer that
+	// does not read them could ask for more for ever.
+	maxBacklog = 1 << 20
 	// closeTimeout bounds the flush of the last GOAWAY.
 	closeTimeout = time.Second
 )
@@ -42,7 +50,7 @@ type outbox struct {
 	awake   bool // the writer is awake or about to be
 	busy    bool // the writer is inside Write
 	shrink  bool // a shrink timer is armed
-	replies int  // acknowledgements in b
+	replies int  // bytes of acknowledgements and resets in b
 	wake    chan struct{}
 	// exact means that a failed Write reports exactly what left the process.
 	exact bool
@@ -102,24 +110,26 @@ func (c *Conn) writeLocked() bool {
 	c.out.taken += uint64(len(b))
 	c.out.replies = 0
 	c.out.flushes++
+	c.passTurnLocked() // the next buffer fills while this one is written
 	c.mu.Unlock()
 	n, err := c.nc.Write(b)
 	c.mu.Lock()
-	c.out.spare = b[:0]
 	if err != nil {
 		if c.out.exact {
 			c.out.taken -= uint64(len(b) - n)
 		}
-		c.failLocked(&ConnError{Kind: Lost, By: Peer, Err: err})
+		c.writeFailedLocked(err)
 		return false
 	}
-	c.passTurnLocked()
+	if cap(b) <= maxSpare { // a burst of HEADERS must not stay for good
+		c.out.spare = b[:0]
+	}
 	return true
 }
 
 // armShrinkLocked has large buffers given up after a quiet second.
 func (c *Conn) armShrinkLocked() {
-	if c.out.shrink || cap(c.out.b)+cap(c.out.spare) <= 2*keepBuffer {
+	if c.out.shrink || c.life.phase == dead || cap(c.out.b)+cap(c.out.spare) <= 2*keepBuffer {
 		return
 	}
 	c.out.shrink = true
@@ -139,9 +149,19 @@ func (c *Conn) armShrinkLocked() {
 	})
 }
 
-// replyLocked counts an acknowledgement appended on the peer's demand, and
-// reports whether too many wait for a peer that does not read them.
-func (c *Conn) replyLocked() bool {
-	c.out.replies++
-	return c.out.replies <= maxReplies
+// replyLocked counts n bytes appended on the peer's demand. It says so if too
+// many wait for a peer that does not read them.
+func (c *Conn) replyLocked(n int) *ConnError {
+	if c.out.replies += n; c.out.replies > maxReplies {
+		return violation(codeCalm, "frames that ask for answers, faster than the answers are read")
+	}
+	return nil
+}
+
+// replyResetLocked appends RST_STREAM as the answer to something on a stream
+// that is not open.
+func (c *Conn) replyResetLocked(id uint32, code Code) *ConnError {
+	c.out.b = frame.AppendRSTStream(c.out.b, id, code)
+	c.wakeWriterLocked()
+	return c.replyLocked(frame.HeaderLen + 4)
 }
