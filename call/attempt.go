@@ -22,6 +22,7 @@ type attempt struct {
 	pickedAt time.Time // zero before
 	sentAt   time.Time // zero before the request, or a stream's headers, were handed over
 	picked   channel.Picked
+	sentTo   string             // the :authority
 	open     bool               // picked.Done has to be called
 	s        *wire.ClientStream // nil before
 }
@@ -65,8 +66,8 @@ func (c *call) pick(ctx context.Context) (channel.Picked, error) {
 
 // prepare makes the request, now that the connection is known.
 func (c *call) prepare(ctx context.Context) *fault.Fault {
-	host, f := c.host()
-	if f != nil {
+	var f *fault.Fault
+	if c.sentTo, f = c.host(); f != nil {
 		return f
 	}
 	fields := c.md
@@ -81,7 +82,7 @@ func (c *call) prepare(ctx context.Context) *fault.Fault {
 		}
 		c.fields = fields
 	}
-	tmpl, f := c.caller.templates.get(templateKey{c.method, host, c.subtype, c.encoding})
+	tmpl, f := c.caller.templates.get(templateKey{c.method, c.sentTo, c.subtype, c.encoding})
 	if f != nil {
 		return f
 	}

@@ -80,7 +80,11 @@ func (w *watch) outHeader() {
 	if p := w.c.picked.Metadata; len(p) > 0 {
 		md = metadata.Join(md, p)
 	}
-	h := &stats.OutHeader{Client: true, Compression: w.c.encoding, Header: md, FullMethod: w.c.method, Authority: w.c.picked.Authority}
+	if md == nil {
+		md = metadata.MD{}
+	}
+	md.Set("user-agent", w.c.caller.cfg.UserAgent)
+	h := &stats.OutHeader{Client: true, Compression: w.c.encoding, Header: md, FullMethod: w.c.method, Authority: w.c.sentTo}
 	if p := w.c.picked.Peer; p != nil {
 		h.RemoteAddr, h.LocalAddr = p.Addr, p.LocalAddr
 	}
