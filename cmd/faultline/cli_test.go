@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -108,6 +109,18 @@ func TestVersion(t *testing.T) {
 	status, stdout, stderr := invoke(t, "version")
 	if status != 0 || stderr != "" || !regexp.MustCompile(`^faultline \d+\.\d+\.\d+\S* \(go\S+, \w+/\w+\)\n$`).MatchString(stdout) {
 		t.Errorf("status %d, stdout %q, stderr %q", status, stdout, stderr)
+	}
+}
+
+// TestDemoFails has no time for any call.
+func TestDemoFails(t *testing.T) {
+	for _, args := range [][]string{{"demo"}, {"demo", "--json"}} {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		var out, errs bytes.Buffer
+		if status := run(ctx, args, &out, &errs); status != 1 || errs.Len() > 0 || !strings.Contains(out.String(), "context canceled") {
+			t.Errorf("%q: status %d, stderr %q, stdout %s; want 1, nothing, a failing table", args, status, errs.String(), out.String())
+		}
 	}
 }
 

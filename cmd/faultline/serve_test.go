@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -30,7 +31,6 @@ import (
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	reflectpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
-	alphapb "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 
 	"github.com/faultline-rpc/faultline"
 	"github.com/faultline-rpc/faultline/cmd/faultline/testservice"
@@ -164,47 +164,43 @@ func checkHealth(t *testing.T, cc *faultline.ClientConn) {
 
 var services = []string{"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection", "grpc.testing.TestService"}
 
+// checkReflection asks both versions, whose messages are the same on the wire.
 func checkReflection(t *testing.T, cc *faultline.ClientConn) {
 	t.Helper()
-	v1, err := reflectpb.NewServerReflectionClient(cc).ServerReflectionInfo(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := v1.Send(&reflectpb.ServerReflectionRequest{MessageRequest: &reflectpb.ServerReflectionRequest_ListServices{}}); err != nil {
-		t.Fatal(err)
-	}
-	out, err := v1.Recv()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, s := range out.GetListServicesResponse().GetService() {
-		names = append(names, s.GetName())
-	}
-	if !slices.Equal(names, services) {
-		t.Errorf("reflection v1 lists %q, want %q", names, services)
-	}
-	if err := v1.CloseSend(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := v1.Recv(); err != io.EOF {
-		t.Errorf("reflection v1 ends with %v, want EOF", err)
-	}
-	alpha, err := alphapb.NewServerReflectionClient(cc).ServerReflectionInfo(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := alpha.Send(&alphapb.ServerReflectionRequest{MessageRequest: &alphapb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: services[3]}}); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := alpha.Recv(); err != nil || len(out.GetFileDescriptorResponse().GetFileDescriptorProto()) == 0 {
-		t.Errorf("reflection v1alpha: %v, %v; want the file of %s", out, err, services[3])
-	}
-	if err := alpha.CloseSend(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := alpha.Recv(); err != io.EOF {
-		t.Errorf("reflection v1alpha ends with %v, want EOF", err)
+	for _, version := range []string{"v1", "v1alpha"} {
+		desc := &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
+		s, err := cc.NewStream(t.Context(), desc, "/grpc.reflection."+version+".ServerReflection/ServerReflectionInfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask := func(in *reflectpb.ServerReflectionRequest) *reflectpb.ServerReflectionResponse {
+			out := new(reflectpb.ServerReflectionResponse)
+			if err := s.SendMsg(in); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.RecvMsg(out); err != nil {
+				t.Fatal(err)
+			}
+			return out
+		}
+		var names []string
+		out := ask(&reflectpb.ServerReflectionRequest{MessageRequest: &reflectpb.ServerReflectionRequest_ListServices{}})
+		for _, s := range out.GetListServicesResponse().GetService() {
+			names = append(names, s.GetName())
+		}
+		if !slices.Equal(names, services) {
+			t.Errorf("reflection %s lists %q, want %q", version, names, services)
+		}
+		out = ask(&reflectpb.ServerReflectionRequest{MessageRequest: &reflectpb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: services[3]}})
+		if len(out.GetFileDescriptorResponse().GetFileDescriptorProto()) == 0 {
+			t.Errorf("reflection %s: %v, want the file of %s", version, out, services[3])
+		}
+		if err := s.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RecvMsg(out); err != io.EOF {
+			t.Errorf("reflection %s ends with %v, want EOF", version, err)
+		}
 	}
 }
 

@@ -4,7 +4,6 @@ package demo
 
 import (
 	"context"
-	"time"
 
 	"golang.org/x/net/http2"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
@@ -22,8 +21,8 @@ type provocation struct {
 var general = map[string]provocation{
 	"cancel-client":     {"canceled the context while the server worked", cancelClient},
 	"cancel-server":     {"scripted client: RST_STREAM CANCEL", cancelServer},
-	"deadline-client":   {"80 ms, and a handler that takes longer", deadlineClient},
-	"deadline-server":   {"scripted client: grpc-timeout of 80 ms", deadlineServer},
+	"deadline-client":   {inShort + ", and a handler that takes longer", deadlineClient},
+	"deadline-server":   {"scripted client: grpc-timeout of " + inShort, deadlineServer},
 	"method-client":     {"called /grpc.testing.TestService/Missing", methodClient},
 	"method-server":     {"scripted client: the same path", methodServer},
 	"goaway-client":     {"scripted server: GOAWAY below the call, twice", goAwayClient},
@@ -84,9 +83,7 @@ func deadlineClient(ctx context.Context, l *lab) (Observation, error) {
 	if err != nil {
 		return Observation{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, short)
-	defer cancel()
-	return l.call(ctx, s.addr)
+	return l.callWithin(ctx, s.addr)
 }
 
 func deadlineServer(ctx context.Context, l *lab) (Observation, error) {
@@ -98,7 +95,7 @@ func deadlineServer(ctx context.Context, l *lab) (Observation, error) {
 	if err != nil {
 		return Observation{}, err
 	}
-	r, err := p.Call(1, unaryMethod, nil, "grpc-timeout", "80m")
+	r, err := p.Call(1, unaryMethod, nil, "grpc-timeout", wireShort)
 	if err != nil {
 		return Observation{}, err
 	}
@@ -217,13 +214,4 @@ func recordedCall(ctx context.Context, l *lab, h handler, path string, body []by
 		return Observation{}, err
 	}
 	return agreed(r, s.end(ctx))
-}
-
-// within makes a call that has d for everything.
-func within(d time.Duration, f func(context.Context, *lab) (Observation, error)) func(context.Context, *lab) (Observation, error) {
-	return func(ctx context.Context, l *lab) (Observation, error) {
-		ctx, cancel := context.WithTimeout(ctx, d)
-		defer cancel()
-		return f(ctx, l)
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 
@@ -24,8 +25,10 @@ const (
 	loopback = "127.0.0.1:0"
 	// patience bounds each step of a scripted peer and of a lab's clean-up.
 	patience = 3 * time.Second
-	// short is the deadline of calls that are to miss it.
-	short = 80 * time.Millisecond
+	// short is the time of calls that are to run out of it, once connected.
+	short     = 150 * time.Millisecond
+	inShort   = "150 ms"
+	wireShort = "150m" // as grpc-timeout
 )
 
 // lab is where one case happens. What it opens it closes.
@@ -102,6 +105,35 @@ func (l *lab) call(ctx context.Context, addr string, opts ...grpc.CallOption) (O
 		return Observation{}, err
 	}
 	_, err = testpb.NewTestServiceClient(cc).UnaryCall(ctx, &testpb.SimpleRequest{ResponseSize: 1}, opts...)
+	return observed(err)
+}
+
+// ready waits until cc has a connection, so that what follows has its time to
+// itself.
+func ready(ctx context.Context, cc *faultline.ClientConn) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	cc.Connect()
+	for s := cc.GetState(); s != connectivity.Ready; s = cc.GetState() {
+		if !cc.WaitForStateChange(ctx, s) {
+			return fmt.Errorf("the client is %v after %v, want READY", s, patience)
+		}
+	}
+	return nil
+}
+
+// callWithin makes a unary call that has short, on a connection that is there.
+func (l *lab) callWithin(ctx context.Context, addr string) (Observation, error) {
+	cc, err := l.dial(addr)
+	if err != nil {
+		return Observation{}, err
+	}
+	if err := ready(ctx, cc); err != nil {
+		return Observation{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, short)
+	defer cancel()
+	_, err = testpb.NewTestServiceClient(cc).UnaryCall(ctx, new(testpb.SimpleRequest))
 	return observed(err)
 }
 

@@ -15,10 +15,10 @@ import (
 
 // network are the cases of the document's network failures.
 var network = map[string]provocation{
-	"mute-client":      {"80 ms, and a listener that says nothing", within(short, muteClient)},
-	"silence-client":   {"80 ms, and a server that does not answer", within(short, against(peer.Silence()))},
-	"some-data-client": {"80 ms, and a stream that falls silent", within(short, someDataClient)},
-	"some-data-server": {"scripted client: half a request in 80 ms", someDataServer},
+	"mute-client":      {inShort + ", and a listener that says nothing", muteClient},
+	"silence-client":   {inShort + ", and a server that does not answer", silenceClient},
+	"some-data-client": {inShort + ", and a stream that falls silent", someDataClient},
+	"some-data-server": {"scripted client: half a request in " + inShort, someDataServer},
 	"cut-client":       {"scripted server: cut after the request", against(peer.Cut())},
 	"cut-server":       {"scripted client: cut after its request", cutServer},
 }
@@ -40,7 +40,17 @@ func muteClient(ctx context.Context, l *lab) (Observation, error) {
 		return Observation{}, err
 	}
 	l.onClose(s.Close)
+	ctx, cancel := context.WithTimeout(ctx, short)
+	defer cancel()
 	return l.call(ctx, s.Addr())
+}
+
+func silenceClient(ctx context.Context, l *lab) (Observation, error) {
+	addr, err := l.scripted(peer.Silence())
+	if err != nil {
+		return Observation{}, err
+	}
+	return l.callWithin(ctx, addr)
 }
 
 // someDataClient gets a first message, then nothing.
@@ -62,6 +72,11 @@ func someDataClient(ctx context.Context, l *lab) (Observation, error) {
 	if err != nil {
 		return Observation{}, err
 	}
+	if err := ready(ctx, cc); err != nil {
+		return Observation{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, short)
+	defer cancel()
 	s, err := testpb.NewTestServiceClient(cc).StreamingOutputCall(ctx, new(testpb.StreamingOutputCallRequest))
 	if err != nil {
 		return Observation{}, err
@@ -85,7 +100,7 @@ func someDataServer(ctx context.Context, l *lab) (Observation, error) {
 	if err != nil {
 		return Observation{}, err
 	}
-	if err := p.SendRequest(1, false, inputMethod, "grpc-timeout", "80m"); err != nil {
+	if err := p.SendRequest(1, false, inputMethod, "grpc-timeout", wireShort); err != nil {
 		return Observation{}, err
 	}
 	if err := p.SendBody(1, peer.MessageWith(0, 100, []byte("some")), false); err != nil {
