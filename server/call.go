@@ -40,6 +40,7 @@ type call struct {
 
 	opened     bool // the reader's own: it counts as a call
 	dispatched bool // the reader's own: a worker ends it
+	counted    bool // the worker's own, once dispatched: it is among those that limits count
 	taken      bool // the handler's own: the request was decoded
 
 	// Guarded by ctx.mu:
@@ -70,6 +71,7 @@ func (k *call) run() {
 	returned := false
 	defer func() {
 		if !returned { // a panic, or runtime.Goexit, which recover does not tell
+			k.handled()
 			k.finish(k.crashed(recover()))
 		}
 		k.release()
@@ -82,24 +84,43 @@ func (k *call) serve() {
 	if k.watch != nil {
 		k.watch.begin(k)
 	}
-	if k.refusal != nil {
-		k.finish(k.refusal)
+	reply, err := k.handle()
+	k.handled()
+	if err == nil && k.method.unary != nil {
+		k.reply(reply)
 		return
+	}
+	k.finish(err)
+}
+
+// handle runs the handler, if it may. reply is a unary handler's.
+func (k *call) handle() (reply any, err error) {
+	if k.method == nil {
+		k.refusal = k.conn.srv.unknownMethod(k.Head())
+	}
+	if k.refusal != nil {
+		return nil, k.refusal
 	}
 	if err := k.ctx.late(); err != nil {
-		k.finish(k.raise(err))
-		return
+		return nil, k.raise(err)
 	}
 	if k.method.unary == nil {
-		k.finish(k.serveStream())
+		return nil, k.serveStream()
+	}
+	return k.method.unary.Handler(k.method.impl, k.user, k.decode, k.conn.srv.unaryInt)
+}
+
+// handled makes room for another call. It comes before the answer: whoever
+// gets that may call again at once, and must not find its own call in the way.
+func (k *call) handled() {
+	if !k.counted {
 		return
 	}
-	reply, err := k.method.unary.Handler(k.method.impl, k.user, k.decode, k.conn.srv.unaryInt)
-	if err != nil {
-		k.finish(err)
-		return
+	k.counted = false
+	k.conn.calls.Add(-1)
+	if k.conn.srv.cfg.MaxHandlers > 0 {
+		k.conn.srv.running.Add(-1)
 	}
-	k.reply(reply)
 }
 
 // late says why the handler need not start any more: the call waited longer
@@ -196,25 +217,18 @@ func (k *call) reply(m any) {
 		w.outTrailer()
 	}
 	if err != nil {
-		k.unsent(err, first)
+		k.unsent(err)
 	}
 }
 
-// unsent ends a stream whose answer could not be sent as a whole. first says
-// that headers were part of it.
-func (k *call) unsent(err error, first bool) {
+// unsent ends a stream whose answer could not be sent as a whole.
+func (k *call) unsent(err error) {
 	if f, ok := fault.From(err); ok && f.Entry() == fault.HTTP2HeaderList {
 		// The program's metadata is too much for the client, and was not sent.
-		var h h2.Header
-		if first {
-			h.Fields = append(h.Fields, hpack.Field{Name: ":status", Value: "200"}, hpack.Field{Name: "content-type", Value: wire.ContentType("")})
-		}
-		h.Fields = wire.AppendStatus(h.Fields, f.Code(), f.Message(), nil)
-		if k.WriteHeader(h, true) == nil {
-			return
-		}
+		_ = k.Finish(statusOfFault(f), nil)
+		return
 	}
-	k.Reset(h2.Cancel)
+	k.Reset(h2.Cancel) // does nothing if the stream is over
 }
 
 // finish ends the call with what the handler returned. Only the first end counts.
@@ -272,13 +286,10 @@ func (k *call) release() {
 	if k.watch != nil {
 		k.watch.end()
 	}
-	if c.srv.cfg.MaxHandlers > 0 {
-		c.srv.running.Add(-1)
-	}
 	if k.method != nil && k.method.unary != nil && k.Recyclable() {
 		k.recycle()
 	}
-	c.callEnded()
+	c.srv.callEnded()
 }
 
 func (k *call) recycle() {

@@ -34,7 +34,7 @@ type conn struct {
 	base context.Context // what the stats handlers made for it; nil without
 
 	batch []*call      // the reader's own: what this read brought
-	calls atomic.Int64 // opened and not over, their streams may be
+	calls atomic.Int64 // opened, and their handlers have not returned
 }
 
 var _ wire.ServerHandler = (*conn)(nil)

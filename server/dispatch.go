@@ -19,8 +19,8 @@ import (
 //
 //  1. NewStream gives storage, or refuses: too many handlers run.
 //  2. Open finds the method, codec and compressor, and makes the context. A
-//     request that cannot be served goes the same way, with its refusal: what
-//     it takes to word that is a worker's work, not the reader's.
+//     request that cannot be served goes the same way: what it takes to word
+//     the refusal is a worker's work, not the reader's.
 //  3. Dispatch, when the request may start, adds it to the batch.
 //  4. BatchEnd hands the batch to the workers.
 //
@@ -58,13 +58,11 @@ func (c *conn) Open(st *wire.ServerStream) wire.Dispatch {
 	if k.method == nil {
 		k.method = s.unknown
 	}
-	if k.method == nil {
-		k.refusal = s.unknownMethod(h)
-	} else {
+	if k.method != nil {
 		k.refusal = k.negotiate(h)
-	}
-	if k.refusal == nil && !k.method.clientStreams() {
-		return wire.Whole
+		if k.refusal == nil && !k.method.clientStreams() {
+			return wire.Whole
+		}
 	}
 	return wire.Now
 }
@@ -123,7 +121,7 @@ func (c *conn) Dispatch(st *wire.ServerStream) {
 		c.refuse(k, fault.ServerDraining.New(fault.Args{Side: fault.Local, Processed: fault.No}))
 		return
 	}
-	k.dispatched = true
+	k.dispatched, k.counted = true, true
 	c.batch = append(c.batch, k)
 }
 
@@ -180,11 +178,6 @@ func (c *conn) forget(k *call) {
 	}
 	k.opened = false
 	k.ctx.end()
-	c.callEnded()
-}
-
-// callEnded uncounts a call.
-func (c *conn) callEnded() {
 	c.calls.Add(-1)
 	c.srv.callEnded()
 }

@@ -67,18 +67,20 @@ func (s *Server) sealLocked() {
 	}
 	s.sealed = true
 	table := map[string]*method{}
-	for _, svc := range s.services {
+	for name, svc := range s.services {
+		s.names = append(s.names, name)
 		for name, m := range svc.methods {
 			table["/"+svc.name+"/"+name] = m
 		}
 	}
+	slices.Sort(s.names)
 	s.methods.Store(&table)
 }
 
 // unknownMethod is the fault of a request whose method is not registered. It
 // begins with grpc-go's words, which programs know.
 func (s *Server) unknownMethod(h *wire.RequestHead) *fault.Fault {
-	// Registration has ended, so services does not change any more.
+	// Registration has ended, so services and names do not change any more.
 	svc := s.services[h.Service]
 	args := fault.Args{Side: fault.Local, Processed: fault.No, Verbatim: true}
 	if svc != nil {
@@ -87,12 +89,7 @@ func (s *Server) unknownMethod(h *wire.RequestHead) *fault.Fault {
 		args.Message = fmt.Sprintf("unknown method %s for service %s%s", clip(h.Method), svc.name, suggestion(near))
 		return fault.HandlerUnknownMethod.New(args)
 	}
-	names := make([]string, 0, len(s.services))
-	for name := range s.services {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	near := nearest(h.Service, names)
+	near := nearest(h.Service, s.names)
 	args.Evidence = &fault.Evidence{Method: clip(h.Path), Nearest: near}
 	args.Message = fmt.Sprintf("unknown service %s%s", clip(h.Service), suggestion(near))
 	return fault.HandlerUnknownService.New(args)

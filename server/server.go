@@ -40,6 +40,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	services  map[string]*service       // guarded by mu; fixed once sealed
+	names     []string                  // guarded by mu: of services, sorted; fixed once sealed
 	sealed    bool                      // guarded by mu: Serve was called
 	phase     phase                     // guarded by mu
 	listeners map[net.Listener]struct{} // guarded by mu

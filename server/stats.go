@@ -15,7 +15,8 @@ import (
 
 // watch tells the stats handlers about one call, in grpc-go's order: TagRPC,
 // InHeader, Begin, then payloads, OutHeader and OutTrailer as they happen, and
-// End. A call whose method is not registered has neither Begin nor End.
+// End. A call whose method is not registered has neither Begin nor End, and one
+// that was refused or reset before a worker had it is not seen.
 type watch struct {
 	handlers        []stats.Handler
 	ctx             context.Context // what TagRPC returned
