@@ -17,12 +17,23 @@ import (
 	"github.com/faultline-rpc/faultline/fault"
 )
 
-// balancerHost runs the channel's balancing policy. All calls into it are made
-// one at a time, in the order in which their reasons arose.
+// balancerHost runs the channel's balancing policy. All calls into policies are
+// made one at a time, in the order in which their reasons arose.
+//
+// Another policy in the service config is built beside the one at work, and
+// takes its place when it has a connection, or at once if the old one has none:
+//
+//	        use                     READY or IDLE; or cur leaves READY
+//	(none) -----> next, connecting ------------------------------------> cur
+//	                                 the old cur is closed
 type balancerHost struct {
-	c     *Channel
-	calls serializer
-	cur   *policy // the serializer's; nil before the first update
+	session *session
+	calls   serializer
+
+	mu   sync.Mutex           // taken before Channel.mu
+	cur  *policy              // guarded by mu: its picker is the channel's; nil before the first update
+	next *policy              // guarded by mu: gets the updates if it is there
+	open map[*policy]struct{} // the serializer's: built and not closed
 }
 
 // policy is one balancer at work, and the balancer.ClientConn it sees.
@@ -32,6 +43,7 @@ type policy struct {
 	host *balancerHost
 	name string
 	b    balancer.Balancer // set before any callback
+	last balancer.State    // guarded by host.mu: as the policy reported
 
 	mu     sync.Mutex
 	closed bool                     // guarded by mu
@@ -64,7 +76,7 @@ func (h *balancerHost) update(s resolver.State, sc *ServiceConfig) error {
 // none is at work yet.
 func (h *balancerHost) resolverError(err error) {
 	h.calls.do(func() {
-		p := h.cur
+		p := h.latest()
 		if p == nil {
 			if p, _ = h.use(pickfirst.Name); p == nil {
 				return
@@ -76,42 +88,73 @@ func (h *balancerHost) resolverError(err error) {
 
 // fail makes calls fail with f, until the policy at work has something better.
 func (h *balancerHost) fail(f *fault.Fault) {
-	h.calls.do(func() { h.c.publish(connectivity.TransientFailure, failPicker{&toldError{f}}) })
+	h.calls.do(func() { h.session.publish(connectivity.TransientFailure, failPicker{&toldError{f}}) })
 }
 
 func (h *balancerHost) exitIdle() {
 	h.calls.do(func() {
-		if h.cur != nil {
-			h.cur.b.ExitIdle()
+		if p := h.latest(); p != nil {
+			p.b.ExitIdle()
 		}
 	})
 }
 
 func (h *balancerHost) close() {
 	h.calls.close(func() {
-		if h.cur != nil {
-			h.cur.close()
-			h.cur = nil
+		h.mu.Lock()
+		h.cur, h.next = nil, nil
+		h.mu.Unlock()
+		for p := range h.open {
+			p.close()
 		}
 	})
 }
 
-// use returns the policy of that name, after replacing another one. The calls
-// that come before the new policy is ready wait for it.
-func (h *balancerHost) use(name string) (*policy, error) {
-	if h.cur != nil && h.cur.name == name {
-		return h.cur, nil
+// latest is the policy that the resolver's updates are for.
+func (h *balancerHost) latest() *policy {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.next != nil {
+		return h.next
 	}
+	return h.cur
+}
+
+// use returns the policy of that name, which may have to be built. It runs in
+// the serializer.
+func (h *balancerHost) use(name string) (*policy, error) {
 	b := balancer.Get(name)
 	if b == nil {
 		return nil, fmt.Errorf("channel: no balancer %q is registered", name)
 	}
-	if h.cur != nil {
-		h.c.publish(connectivity.Connecting, queuePicker{})
-		h.cur.close()
+	h.mu.Lock()
+	var dropped *policy // a change of mind
+	if h.next != nil && h.next.name != name {
+		dropped, h.next = h.next, nil
 	}
-	c := h.c
-	p := &policy{host: h, name: name, subs: map[*Subchannel]struct{}{}}
+	p := h.cur
+	if h.next != nil {
+		p = h.next
+	}
+	if p != nil && p.name == name {
+		h.mu.Unlock()
+		dropped.close()
+		return p, nil
+	}
+	p = &policy{host: h, name: name, subs: map[*Subchannel]struct{}{},
+		last: balancer.State{ConnectivityState: connectivity.Connecting, Picker: queuePicker{}}}
+	if h.cur == nil {
+		h.cur = p
+	} else {
+		h.next = p
+	}
+	if h.open == nil {
+		h.open = map[*policy]struct{}{}
+	}
+	h.open[p] = struct{}{}
+	h.mu.Unlock()
+	dropped.close()
+	c := h.session.c
 	p.b = b.Build(p, balancer.BuildOptions{
 		DialCreds:       c.cfg.Creds,
 		CredsBundle:     c.cfg.CredsBundle,
@@ -120,12 +163,41 @@ func (h *balancerHost) use(name string) (*policy, error) {
 		CustomUserAgent: c.cfg.UserAgent,
 		Target:          c.parsed,
 	})
-	h.cur = p
 	return p, nil
 }
 
-// close ends the policy and the subchannels it left behind.
+// UpdateState implements balancer.ClientConn. The picker is the channel's if
+// the policy is the one at work or may now take its place.
+func (p *policy) UpdateState(s balancer.State) {
+	if s.Picker == nil {
+		return
+	}
+	h := p.host
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p.last = s
+	serves := h.cur != nil && h.cur.last.ConnectivityState == connectivity.Ready
+	waits := s.ConnectivityState == connectivity.Connecting || s.ConnectivityState == connectivity.TransientFailure
+	switch {
+	case p == h.next && serves && waits:
+		// The old policy's connections carry the calls meanwhile.
+	case p == h.next || p == h.cur && h.next != nil && !serves:
+		old := h.cur
+		h.cur, h.next = h.next, nil
+		h.session.publish(h.cur.last.ConnectivityState, h.cur.last.Picker)
+		h.calls.do(old.close)
+	case p == h.cur:
+		h.session.publish(s.ConnectivityState, s.Picker)
+	}
+}
+
+// close ends the policy and the subchannels it left behind. It runs in the
+// serializer.
 func (p *policy) close() {
+	if p == nil {
+		return
+	}
+	delete(p.host.open, p)
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
@@ -149,8 +221,8 @@ func (p *policy) NewSubConn(addrs []resolver.Address, o balancer.NewSubConnOptio
 	if p.closed {
 		return nil, ErrClosed
 	}
-	s := newSubchannel(p.host.c, p, addrs, o.StateListener)
-	if !p.host.c.addSub(s) {
+	s := newSubchannel(p.host.session.c, p, addrs, o.StateListener)
+	if !p.host.session.c.addSub(s) {
 		return nil, ErrClosed
 	}
 	p.subs[s] = struct{}{}
@@ -171,24 +243,14 @@ func (p *policy) UpdateAddresses(sc balancer.SubConn, addrs []resolver.Address) 
 	}
 }
 
-// UpdateState implements balancer.ClientConn.
-func (p *policy) UpdateState(s balancer.State) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed || s.Picker == nil {
-		return
-	}
-	p.host.c.publish(s.ConnectivityState, s.Picker)
-}
-
 // ResolveNow implements balancer.ClientConn.
-func (p *policy) ResolveNow(resolver.ResolveNowOptions) { p.host.c.resolver.resolveNow() }
+func (p *policy) ResolveNow(resolver.ResolveNowOptions) { p.host.session.resolver.resolveNow() }
 
 // Target implements balancer.ClientConn.
-func (p *policy) Target() string { return p.host.c.target }
+func (p *policy) Target() string { return p.host.session.c.target }
 
 // MetricsRecorder implements balancer.ClientConn.
-func (p *policy) MetricsRecorder() estats.MetricsRecorder { return p.host.c.cfg.Metrics }
+func (p *policy) MetricsRecorder() estats.MetricsRecorder { return p.host.session.c.cfg.Metrics }
 
 // tell calls f among the other calls into the policy, unless it has closed.
 func (p *policy) tell(f func()) {
@@ -206,7 +268,7 @@ func (p *policy) forget(s *Subchannel) {
 	p.mu.Lock()
 	delete(p.subs, s)
 	p.mu.Unlock()
-	c := p.host.c
+	c := p.host.session.c
 	c.mu.Lock()
 	delete(c.subs, s)
 	c.mu.Unlock()

@@ -325,6 +325,7 @@ func TestPolicySwitch(t *testing.T) {
 		if err := h.cc.UpdateState(s); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait()
 		if next := mustPick(t, c); next.Conn == old.Conn {
 			t.Error("the old policy's connection was picked")
 		}

@@ -56,6 +56,10 @@ type Config struct {
 	// MaxCallAttempts caps the attempts that a service config's retry and
 	// hedging policies ask for. Default 5 (gRFC A6).
 	MaxCallAttempts int
+	// IdleTimeout is how long a channel without calls stays connected; after it,
+	// or an eighth later, it closes its connections and is idle until the next
+	// call. Default 30 min, negative for ever.
+	IdleTimeout time.Duration
 	// DisableServiceConfig ignores the resolver's service config.
 	DisableServiceConfig bool
 	// H2 configures connections. The channel sets ConnID and Sink.
@@ -95,11 +99,12 @@ type Channel struct {
 	addressed atomic.Bool                   // the resolver has delivered addresses once
 	config    atomic.Pointer[ServiceConfig] // in force; nil before the resolver's first result
 	waiting   atomic.Int64                  // calls that wait for a result or a connection
-	resolver  resolverHost
-	balancer  balancerHost
+	used      atomic.Bool                   // there was a Pick since the last tick of the session
 
 	mu         sync.Mutex
-	started    bool                     // guarded by mu
+	live       *session                 // guarded by mu: nil in IDLE and SHUTDOWN
+	good       *ServiceConfig           // guarded by mu: the last one accepted
+	decided    bool                     // guarded by mu: a service config, or its absence, was accepted
 	closed     bool                     // guarded by mu
 	subs       map[*Subchannel]struct{} // guarded by mu
 	links      map[*link]struct{}       // guarded by mu: connections, draining ones too
@@ -125,6 +130,9 @@ func New(target string, cfg Config) (*Channel, error) {
 	if cfg.MaxCallAttempts <= 0 {
 		cfg.MaxCallAttempts = defaultMaxAttempts
 	}
+	if cfg.IdleTimeout == 0 {
+		cfg.IdleTimeout = defaultIdleTimeout
+	}
 	if cfg.Metrics == nil {
 		cfg.Metrics = noMetrics{}
 	}
@@ -144,8 +152,6 @@ func New(target string, cfg Config) (*Channel, error) {
 	}
 	c.proxy = findProxy(c)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.resolver.c = c
-	c.balancer.c = c
 	c.picks.Store(newGeneration(startPicker{c}))
 	return c, nil
 }
@@ -167,23 +173,15 @@ func (c *Channel) WaitForStateChange(ctx context.Context, from connectivity.Stat
 
 // Connect leaves IDLE, without waiting for a connection.
 func (c *Channel) Connect() {
-	if !c.start() {
-		c.balancer.exitIdle()
+	if c.start() {
+		return
 	}
-}
-
-// start begins to resolve. It reports whether it was the first to ask.
-func (c *Channel) start() bool {
 	c.mu.Lock()
-	if c.started || c.closed {
-		c.mu.Unlock()
-		return false
-	}
-	c.started = true
-	c.publishLocked(connectivity.Connecting, queuePicker{})
+	s := c.live
 	c.mu.Unlock()
-	c.resolver.start()
-	return true
+	if s != nil {
+		s.balancer.exitIdle()
+	}
 }
 
 // ResetConnectBackoff makes subchannels that wait after a failure try again
@@ -212,10 +210,19 @@ func (c *Channel) Close() {
 	}
 	c.closed = true
 	c.publishLocked(connectivity.Shutdown, closedPicker{})
+	if c.config.Swap(noConfig) == nil {
+		close(c.configured) // who waits for it goes on to Pick
+	}
+	s := c.live
+	c.live = nil
+	if s != nil && s.tick != nil {
+		s.tick.Stop()
+	}
 	c.mu.Unlock()
 	c.cancel()
-	c.resolver.close()
-	c.balancer.close()
+	if s != nil {
+		s.close()
+	}
 	c.mu.Lock()
 	subs, links := c.subs, c.links
 	c.subs, c.links = nil, nil
@@ -249,15 +256,6 @@ func (c *Channel) publishLocked(s connectivity.State, p balancer.Picker) {
 	old := c.picks.Swap(newGeneration(p))
 	c.state.set(s)
 	close(old.changed)
-}
-
-// publish is publishLocked, unless the channel is closed.
-func (c *Channel) publish(s connectivity.State, p balancer.Picker) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.closed {
-		c.publishLocked(s, p)
-	}
 }
 
 // blame keeps f as the reason of failing picks.

@@ -5,8 +5,10 @@
 // The way of a name, in the order of the files:
 //
 //	target.go      the target string becomes a resolver and an authority
+//	session.go     a stay out of IDLE, begun by a call and ended by none
 //	resolve.go     the resolver reports addresses         dns.go, resolvers.go
 //	balancer.go    a policy turns addresses into subchannels and a picker
+//	serviceconfig.go, methodconfig.go, configjson.go  what the service says of its calls
 //	subchannel.go  the state machine of one connection
 //	link.go        one attempt: dial.go, proxy.go, then tls.go, then preface.go
 //	pick.go        calls ask the picker and get a connection, or the fault that stands in the way

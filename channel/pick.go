@@ -120,6 +120,9 @@ func (p failPicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
 // ctx ended, or ErrClosed. While the balancer's picker has a ready connection,
 // Pick takes no lock and does not allocate.
 func (c *Channel) Pick(ctx context.Context, method string, waitForReady bool) (Picked, error) {
+	if !c.used.Load() {
+		c.used.Store(true)
+	}
 	for {
 		g := c.picks.Load()
 		res, err := g.picker.Pick(balancer.PickInfo{FullMethodName: method, Ctx: ctx})
@@ -136,11 +139,21 @@ func (c *Channel) Pick(ctx context.Context, method string, waitForReady bool) (P
 		} else if err = c.pickFailed(err, waitForReady); err != nil {
 			return Picked{}, err
 		}
-		select {
-		case <-g.changed:
-		case <-ctx.Done():
+		if !c.await(ctx, g.changed) {
 			return Picked{}, c.interrupted(ctx)
 		}
+	}
+}
+
+// await waits for what a call needs. It returns false when ctx ended first.
+func (c *Channel) await(ctx context.Context, what <-chan struct{}) bool {
+	c.waiting.Add(1)
+	defer c.waiting.Add(-1)
+	select {
+	case <-what:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -23,8 +23,8 @@ import (
 // into the resolver are made one at a time; its updates reach the balancer in
 // order, and UpdateState returns the balancer's answer.
 type resolverHost struct {
-	c     *Channel
-	calls serializer
+	session *session
+	calls   serializer
 
 	res     resolver.Resolver // the serializer's
 	retry   *time.Timer       // the serializer's: builds again after Build failed
@@ -33,8 +33,6 @@ type resolverHost struct {
 
 	mu     sync.Mutex // serialises updates
 	closed atomic.Bool
-	good   *ServiceConfig // guarded by mu: the last one that parsed
-	any    bool           // guarded by mu: a service config, or its absence, was accepted
 }
 
 // start builds the resolver.
@@ -44,7 +42,7 @@ func (h *resolverHost) build() {
 	if h.closed.Load() || h.res != nil {
 		return
 	}
-	c := h.c
+	c := h.session.c
 	b := c.builder
 	if addr := c.proxiedTarget(); addr != "" {
 		// The proxy resolves the name (gRFC A1).
@@ -106,37 +104,39 @@ func (h *resolverHost) UpdateState(s resolver.State) error {
 		s.Endpoints = endpointsOf(s.Addresses)
 	}
 	h.record(s, nil)
-	sc, err := h.serviceConfigLocked(s.ServiceConfig)
+	sc, err := h.session.c.acceptConfig(s.ServiceConfig)
 	if err != nil {
 		f := fault.ResolveBadServiceConfig.New(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: err,
-			Evidence: &fault.Evidence{Target: h.c.target}})
-		h.c.blame(f)
-		h.c.configure(nil)
-		h.c.balancer.fail(f)
+			Evidence: &fault.Evidence{Target: h.session.c.target}})
+		h.session.c.blame(f)
+		h.session.c.configure(nil)
+		h.session.balancer.fail(f)
 		return err
 	}
-	h.c.configure(sc)
+	h.session.c.configure(sc)
 	if len(s.Endpoints) > 0 {
-		h.c.addressed.Store(true)
-		if f := h.c.cause.Load(); f != nil && f.Layer() == fault.LayerResolve {
-			h.c.cause.CompareAndSwap(f, nil)
+		h.session.c.addressed.Store(true)
+		if f := h.session.c.cause.Load(); f != nil && f.Layer() == fault.LayerResolve {
+			h.session.c.cause.CompareAndSwap(f, nil)
 		}
 	} else {
-		h.c.blame(fault.ResolveNotFound.Newf(fault.Args{Side: fault.Remote, Processed: fault.No,
-			Evidence: &fault.Evidence{Target: h.c.target}}, "the resolver found no address for %q", h.c.target))
+		h.session.c.blame(fault.ResolveNotFound.Newf(fault.Args{Side: fault.Remote, Processed: fault.No,
+			Evidence: &fault.Evidence{Target: h.session.c.target}}, "the resolver found no address for %q", h.session.c.target))
 	}
-	return h.c.balancer.update(s, sc)
+	return h.session.balancer.update(s, sc)
 }
 
-// serviceConfigLocked decides which service config applies (gRFC A21): the
+// acceptConfig decides which service config applies (gRFC A21): the
 // resolver's, the last good one where it does not parse, the default where
 // there is none.
-func (h *resolverHost) serviceConfigLocked(r *serviceconfig.ParseResult) (*ServiceConfig, error) {
+func (c *Channel) acceptConfig(r *serviceconfig.ParseResult) (*ServiceConfig, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch {
-	case h.c.cfg.DisableServiceConfig || r == nil:
-		h.good = h.c.fallback
+	case c.cfg.DisableServiceConfig || r == nil:
+		c.good = c.fallback
 	case r.Err != nil:
-		if !h.any {
+		if !c.decided {
 			return nil, r.Err
 		}
 	default:
@@ -144,10 +144,10 @@ func (h *resolverHost) serviceConfigLocked(r *serviceconfig.ParseResult) (*Servi
 		if !ok {
 			return nil, errors.New("a service config that this channel's ParseServiceConfig did not make")
 		}
-		h.good = sc
+		c.good = sc
 	}
-	h.any = true
-	return h.good, nil
+	c.decided = true
+	return c.good, nil
 }
 
 // ReportError implements resolver.ClientConn.
@@ -157,13 +157,13 @@ func (h *resolverHost) ReportError(err error) {
 	if h.closed.Load() || err == nil {
 		return
 	}
-	f := h.c.resolveFault(err)
+	f := h.session.c.resolveFault(err)
 	h.record(resolver.State{}, f)
-	h.c.blame(f)
-	if h.c.config.Load() == nil {
-		h.c.configure(h.c.fallback)
+	h.session.c.blame(f)
+	if h.session.c.config.Load() == nil {
+		h.session.c.configure(h.session.c.fallback)
 	}
-	h.c.balancer.resolverError(&toldError{f})
+	h.session.balancer.resolverError(&toldError{f})
 }
 
 // NewAddress implements resolver.ClientConn: an UpdateState of addresses.
@@ -173,7 +173,7 @@ func (h *resolverHost) NewAddress(addrs []resolver.Address) {
 
 // ParseServiceConfig implements resolver.ClientConn.
 func (h *resolverHost) ParseServiceConfig(js string) *serviceconfig.ParseResult {
-	sc, err := parseServiceConfig(js, h.c.cfg.MaxCallAttempts)
+	sc, err := parseServiceConfig(js, h.session.c.cfg.MaxCallAttempts)
 	if err != nil {
 		return &serviceconfig.ParseResult{Err: err}
 	}
@@ -181,10 +181,10 @@ func (h *resolverHost) ParseServiceConfig(js string) *serviceconfig.ParseResult 
 }
 
 func (h *resolverHost) record(s resolver.State, f *fault.Fault) {
-	if h.c.cfg.Sink == nil {
+	if h.session.c.cfg.Sink == nil {
 		return
 	}
-	e := event.Resolved{Target: h.c.target}
+	e := event.Resolved{Target: h.session.c.target}
 	if f != nil {
 		e.Err = f
 	}
@@ -193,7 +193,7 @@ func (h *resolverHost) record(s resolver.State, f *fault.Fault) {
 			e.Addresses = append(e.Addresses, a.Addr)
 		}
 	}
-	h.c.cfg.Sink.Record(e)
+	h.session.c.cfg.Sink.Record(e)
 }
 
 // endpointsOf makes an endpoint of each address, as resolver.State asks for:

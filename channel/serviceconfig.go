@@ -156,26 +156,15 @@ func (c *Channel) RetryThrottling() *RetryThrottling {
 // WaitForConfig returns nil once the resolver has delivered its first result,
 // addresses or an error, so that [Channel.MethodConfig] is known; it wakes an
 // idle channel. Once that is so it costs one atomic load. The error is
-// *PickInterrupted when ctx ended, or ErrClosed.
+// *PickInterrupted when ctx ended first. A closed channel lets calls go on to
+// Pick, which says so.
 func (c *Channel) WaitForConfig(ctx context.Context) error {
 	for c.config.Load() == nil {
 		c.start()
 		c.mu.Lock()
-		if c.closed {
-			c.mu.Unlock()
-			return ErrClosed
-		}
 		first := c.configured
 		c.mu.Unlock()
-		c.waiting.Add(1)
-		select {
-		case <-first:
-			c.waiting.Add(-1)
-		case <-c.ctx.Done():
-			c.waiting.Add(-1)
-			return ErrClosed
-		case <-ctx.Done():
-			c.waiting.Add(-1)
+		if !c.await(ctx, first) {
 			return c.interrupted(ctx)
 		}
 	}

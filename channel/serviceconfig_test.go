@@ -251,8 +251,11 @@ func TestWaitForConfigEnds(t *testing.T) {
 		go func() { got <- d.WaitForConfig(t.Context()) }()
 		synctest.Wait()
 		d.Close()
-		if err := <-got; err != ErrClosed {
+		if err := <-got; err != nil {
 			t.Errorf("closed: %v", err)
+		}
+		if err := d.WaitForConfig(t.Context()); err != nil {
+			t.Errorf("closed before: %v", err)
 		}
 	})
 }

@@ -191,7 +191,7 @@ func (s *Subchannel) fail(a *attempt, f *fault.Fault) {
 	wait := s.waits
 	s.retry = time.AfterFunc(time.Until(a.next), func() { s.retryNow(wait) })
 	s.mu.Unlock()
-	s.c.resolver.resolveNow()
+	s.policy.host.session.resolver.resolveNow()
 }
 
 // retryNow is TRANSIENT_FAILURE to IDLE: the balancer decides whether to
@@ -228,7 +228,7 @@ func (s *Subchannel) lost(l *link) {
 	s.ready.Store(nil)
 	s.enterLocked(connectivity.Idle, nil)
 	s.mu.Unlock()
-	s.c.resolver.resolveNow()
+	s.policy.host.session.resolver.resolveNow()
 }
 
 // Shutdown implements balancer.SubConn: calls on the connection go on, new

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package channel
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/faultline-rpc/faultline/h2"
+	"github.com/faultline-rpc/faultline/h2/hpack"
+)
+
+// noReply is a stream's handler that does nothing.
+type noReply struct{}
+
+func (noReply) OnHeaders(*h2.Block, bool)        {}
+func (noReply) OnData([]byte, *h2.ReadBuf, bool) {}
+func (noReply) OnClose(error)                    {}
+
+// openStream opens a stream that nobody answers.
+func openStream(t *testing.T, p Picked) *h2.Stream {
+	t.Helper()
+	s := &h2.Stream{}
+	s.Attach(noReply{})
+	fields := hpack.NewTemplate(hpack.Field{Name: ":method", Value: "POST"}, hpack.Field{Name: ":scheme", Value: "http"},
+		hpack.Field{Name: ":path", Value: "/s/M"}, hpack.Field{Name: ":authority", Value: "x"})
+	if err := p.Conn.Open(s, h2.Header{Fixed: fields}, nil, false, nil); err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	return s
+}
+
+// A channel without calls goes idle, with its resolver, policy and
+// connections; the next call brings all back.
+func TestIdleTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, f := &hand{}, &farm{serve: goodPeer}
+		tr := newTranscript()
+		c := newChannel(t, "hand:///x", Config{Dialer: f.dial, Sink: tr, IdleTimeout: 8 * time.Minute, Resolvers: []resolver.Builder{h.builder()}})
+		state := func() { tr.note("channel", c.State().String()) }
+		call := func() {
+			done := make(chan Picked)
+			go func() { done <- mustPick(t, c) }()
+			synctest.Wait()
+			if err := h.cc.UpdateState(h.addrs("a")); err != nil {
+				t.Error(err)
+			}
+			<-done
+		}
+		tr.do("call", func() { call(); state() })
+		tr.do("call every 5 min 1 s for half an hour", func() {
+			for range 6 {
+				time.Sleep(5*time.Minute + time.Second)
+				mustPick(t, c)
+			}
+			state()
+		})
+		tr.do("no call for 10 min", func() { time.Sleep(10 * time.Minute); synctest.Wait(); state() })
+		tr.do("call", func() { call(); state() })
+		tr.check(t, "idle")
+		if n := len(f.seen()); n != 2 {
+			t.Errorf("%d dials", n)
+		}
+	})
+}
+
+// A stream that is open, and a call that waits, keep the channel awake.
+func TestIdleTimeoutSparesCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, f := &hand{}, &farm{serve: goodPeer}
+		c := newChannel(t, "hand:///x", Config{Dialer: f.dial, IdleTimeout: time.Minute, Resolvers: []resolver.Builder{h.builder()}})
+		got := make(chan Picked)
+		go func() {
+			p, err := c.Pick(t.Context(), "/s/M", true)
+			if err != nil {
+				t.Error(err)
+			}
+			got <- p
+		}()
+		time.Sleep(time.Hour)
+		wantState(t, c, connectivity.Connecting)
+		if err := h.cc.UpdateState(h.addrs("a")); err != nil {
+			t.Fatal(err)
+		}
+		s := openStream(t, <-got)
+		time.Sleep(time.Hour + time.Second)
+		wantState(t, c, connectivity.Ready)
+		s.Reset(h2.Cancel)
+		time.Sleep(time.Minute - 8*time.Second)
+		synctest.Wait()
+		wantState(t, c, connectivity.Ready)
+		time.Sleep(15 * time.Second)
+		synctest.Wait()
+		wantState(t, c, connectivity.Idle)
+		if len(c.subs) != 0 || len(c.links) != 0 {
+			t.Errorf("%d subchannels, %d connections are left", len(c.subs), len(c.links))
+		}
+		c.Connect()
+		synctest.Wait()
+		wantState(t, c, connectivity.Connecting)
+	})
+}
+
+func TestIdleTimeoutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &farm{serve: goodPeer}
+		c := newChannel(t, "passthrough:///x", Config{Dialer: f.dial, IdleTimeout: -1})
+		mustPick(t, c)
+		time.Sleep(100 * time.Hour)
+		wantState(t, c, connectivity.Ready)
+	})
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package channel
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/faultline-rpc/faultline/fault"
+)
+
+// slowFarm is a farm whose dials take a second to a, 1.25 s to others.
+func slowFarm(refuse func(string) error) (func(context.Context, string) (net.Conn, error), *farm) {
+	f := &farm{serve: goodPeer, refuse: refuse}
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		wait := time.Second
+		if addr != "a" {
+			wait += 250 * time.Millisecond
+		}
+		select {
+		case <-time.After(wait):
+			return f.dial(ctx, addr)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}, f
+}
+
+// While a new policy connects, the old one's connection carries the calls: of
+// calls that do not wait none fails, none is held up.
+func TestPolicySwitchDropsNoCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hand{}
+		dial, _ := slowFarm(nil)
+		tr := newTranscript()
+		c := newChannel(t, "hand:///x", Config{Dialer: dial, Sink: tr, Resolvers: []resolver.Builder{h.builder()}})
+		c.Connect()
+		synctest.Wait()
+		configure := func(js string, addrs ...string) {
+			s := h.addrs(addrs...)
+			s.ServiceConfig = h.cc.ParseServiceConfig(js)
+			if err := h.cc.UpdateState(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		seen := map[string]int{}
+		calls := func(n int) {
+			for range n {
+				begin := time.Now()
+				p, err := c.Pick(t.Context(), "/s/M", false)
+				if err != nil {
+					t.Fatalf("a call failed: %v", err)
+				}
+				if d := time.Since(begin); d > 0 {
+					t.Errorf("a call waited %v", d)
+				}
+				seen[p.link.addr.Addr]++
+				time.Sleep(100 * time.Millisecond)
+			}
+			tr.note("calls", fmt.Sprint(n, " served by ", slices.Sorted(maps.Keys(seen))))
+			clear(seen)
+		}
+		tr.do("resolve a, b with pick_first", func() {
+			configure(`{"loadBalancingPolicy":"pick_first"}`, "a", "b")
+			time.Sleep(time.Second)
+		})
+		tr.do("20 calls in 2 s, the policy becomes round_robin before the first", func() {
+			configure(`{"loadBalancingPolicy":"round_robin"}`, "a", "b")
+			calls(20)
+		})
+		tr.do("back to pick_first, and to round_robin before it has connected", func() {
+			configure(`{"loadBalancingPolicy":"pick_first"}`, "a", "b")
+			calls(5)
+			configure(`{"loadBalancingPolicy":"round_robin"}`, "a", "b")
+			calls(20)
+		})
+		tr.check(t, "policy-switch")
+	})
+}
+
+// An old policy that loses its connection makes way at once; one whose
+// connection holds serves on while the new one fails.
+func TestPolicySwitchFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hand{}
+		var down atomic.Bool
+		f := &farm{serve: goodPeer, refuse: func(string) error {
+			if down.Load() {
+				return syscall.ECONNREFUSED
+			}
+			return nil
+		}}
+		c := newChannel(t, "hand:///x", Config{Dialer: f.dial, Resolvers: []resolver.Builder{h.builder()}})
+		c.Connect()
+		synctest.Wait()
+		if err := h.cc.UpdateState(h.addrs("a")); err != nil {
+			t.Fatal(err)
+		}
+		old := mustPick(t, c)
+		down.Store(true)
+		s := h.addrs("a")
+		s.ServiceConfig = h.cc.ParseServiceConfig(`{"loadBalancingPolicy":"round_robin"}`)
+		if err := h.cc.UpdateState(s); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		wantState(t, c, connectivity.Ready)
+		if p := mustPick(t, c); p.Conn != old.Conn {
+			t.Error("the old connection was left")
+		}
+		old.Conn.Abort(errCustom)
+		synctest.Wait()
+		wantState(t, c, connectivity.TransientFailure)
+		wantFault(t, pickFault(t, c), expect{fault.DialRefused, fault.Remote, fault.PickNoReady})
+		down.Store(false)
+		if p := mustPick(t, c); p.Conn == old.Conn {
+			t.Error("the dead connection was picked")
+		}
+	})
+}
+
+// Close in the middle of a switch closes both policies.
+func TestCloseInPolicySwitch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, one, two := &hand{}, &scripted{}, &scripted{}
+		dial, _ := slowFarm(nil)
+		balancer.Register(scriptedBuilder{"switch_one", one})
+		balancer.Register(scriptedBuilder{"switch_two", two})
+		c := newChannel(t, "hand:///x", Config{Dialer: dial, Resolvers: []resolver.Builder{h.builder()}})
+		c.Connect()
+		synctest.Wait()
+		for _, policy := range []string{"switch_one", "switch_two"} {
+			s := h.addrs("a")
+			s.ServiceConfig = h.cc.ParseServiceConfig(`{"loadBalancingPolicy":"` + policy + `"}`)
+			if err := h.cc.UpdateState(s); err != nil {
+				t.Fatal(err)
+			}
+			if policy == "switch_one" {
+				mustPick(t, c)
+			}
+		}
+		if one.built.Load().closed {
+			t.Error("the old policy was closed before the new one was ready")
+		}
+		c.Close()
+		if !one.built.Load().closed || !two.built.Load().closed {
+			t.Error("a policy outlives the channel")
+		}
+		if len(c.subs) != 0 {
+			t.Errorf("%d subchannels are left", len(c.subs))
+		}
+	})
+}
