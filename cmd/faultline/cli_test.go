@@ -118,7 +118,7 @@ func TestDemoFails(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		var out, errs bytes.Buffer
-		if status := run(ctx, args, &out, &errs); status != 1 || errs.Len() > 0 || !strings.Contains(out.String(), "context canceled") {
+		if status := run(ctx, args, &out, &errs); status != 1 || errs.Len() > 0 || !strings.Contains(out.String(), "operation was canceled") {
 			t.Errorf("%q: status %d, stderr %q, stdout %s; want 1, nothing, a failing table", args, status, errs.String(), out.String())
 		}
 	}
