@@ -132,10 +132,21 @@ func (s *ClientStream) connFault(c *h2.Conn, err error) *fault.Fault {
 	case errors.As(err, &ga):
 		return goAwayFault(ga, a)
 	case errors.As(err, &ce):
+		if s.ID() == 0 && ce.Kind == h2.Closed { // it was too late for this stream: another connection may take it
+			return goAwayFault(retirement(ce), a)
+		}
 		return connEnd(ce, a)
 	}
 	a.Side = fault.Between
 	return fault.HTTP2ConnectionLost.New(a)
+}
+
+// retirement is why a connection that was closed in order takes no streams.
+func retirement(e *h2.ConnError) *h2.GoAwayError {
+	if e.By == h2.Peer && e.GoAway != nil {
+		return e.GoAway
+	}
+	return &h2.GoAwayError{Local: true}
 }
 
 // goAwayFault is a stream above a GOAWAY's last id, or one that was not opened
@@ -145,7 +156,8 @@ func goAwayFault(g *h2.GoAwayError, a fault.Args) *fault.Fault {
 	a.Evidence.HTTP2Code, a.Evidence.LastStream, a.Evidence.Debug = g.Code.String(), g.LastID, g.Debug
 	if g.Local {
 		a.Side = fault.Local
-		return fault.HTTP2GoAway.Newf(a, "the connection to %s is being retired", a.Evidence.Address)
+		a.Evidence.HTTP2Code = "" // no frame was received
+		return fault.HTTP2GoAway.Newf(a, "this side is retiring the connection to %s", a.Evidence.Address)
 	}
 	if g.Code == h2.EnhanceYourCalm && g.Debug == "too_many_pings" { // gRFC A8's wire format
 		return fault.HTTP2GoAwayCalm.Newf(a, "%s closes the connection: too many keepalive pings", a.Evidence.Address)
