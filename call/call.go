@@ -86,8 +86,7 @@ func local(err error) *fault.Fault {
 	return f.WithProcessed(fault.No)
 }
 
-// end serves the options that want to know, once the call is over. s is the
-// last attempt's stream, nil if none was opened.
+// end serves the options that want to know, once the call is over.
 func (c *call) end(err error) {
 	if !c.after {
 		return
@@ -153,8 +152,19 @@ func (c *Caller) acquire() *call { return c.calls.Get().(*call) }
 
 // release gives a call back, of which nobody else knows any more.
 func (c *Caller) release(u *call) {
-	clear(u.md)
-	clear(u.fields)
-	*u = call{caller: c, md: u.md[:0], fields: u.fields[:0], spare: u.spare}
+	*u = call{caller: c, md: emptied(u.md), fields: emptied(u.fields), spare: u.spare}
 	c.calls.Put(u)
+}
+
+// maxFields bounds the metadata storage that is kept.
+const maxFields = 64
+
+// emptied returns f's storage without what it held: tokens must not outlive
+// their call.
+func emptied(f []hpack.Field) []hpack.Field {
+	if cap(f) > maxFields {
+		return nil
+	}
+	clear(f[:cap(f)])
+	return f[:0]
 }

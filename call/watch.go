@@ -28,8 +28,7 @@ type watch struct {
 }
 
 func newWatch(c *call, desc *grpc.StreamDesc) *watch {
-	hs := c.caller.cfg.StatsHandlers
-	return &watch{c: c, desc: desc, handlers: hs}
+	return &watch{c: c, desc: desc, handlers: c.caller.cfg.StatsHandlers}
 }
 
 // begin opens an attempt. The context has every handler's tags.
