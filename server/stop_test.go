@@ -121,27 +121,40 @@ func TestShutdown(t *testing.T) {
 
 func TestWaitForHandlers(t *testing.T) {
 	for _, wait := range []bool{false, true} {
-		svc, started, release := blocking()
-		r := newRig(t, Config{WaitForHandlers: wait}, svc)
-		p := r.peer()
-		begin(p, 1)
-		<-started
-		stopped := make(chan struct{})
-		go func() { r.Stop(); close(stopped) }()
-		p.WantGoAway(http2.ErrCodeNo)
-		p.WantClosed()
-		if wait {
-			select {
-			case <-stopped:
-				t.Error("Stop did not wait")
-			case <-time.After(20 * time.Millisecond):
+		synctest.Test(t, func(t *testing.T) {
+			svc, started, release := blocking()
+			r := newRig(t, Config{WaitForHandlers: wait}, svc)
+			p := r.peer()
+			begin(p, 1)
+			<-started
+			stopped := false
+			go func() { r.Stop(); stopped = true }()
+			p.WantGoAway(http2.ErrCodeNo)
+			p.WantClosed()
+			p.Close()
+			synctest.Wait()
+			if stopped == wait {
+				t.Errorf("WaitForHandlers %v: Stop returned %v", wait, stopped)
 			}
 			close(release)
-			<-stopped
-		} else {
-			<-stopped
-			close(release)
-		}
+			synctest.Wait()
+			if !stopped {
+				t.Error("Stop did not return")
+			}
+		})
+	}
+}
+
+func TestQueueStaysSmall(t *testing.T) {
+	var w workers
+	w.searching = true // a worker is on its way, says the test, and plays it
+	w.submit(make([]*call, 10))
+	for range 100000 {
+		w.submit(make([]*call, 1))
+		w.head++
+	}
+	if n := len(w.queue) - w.head; n != 10 || cap(w.queue) > 1000 {
+		t.Errorf("%d calls wait in room for %d", n, cap(w.queue))
 	}
 }
 

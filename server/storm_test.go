@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,4 +173,40 @@ func TestOverloadedWhileTheHandlerIgnoresIt(t *testing.T) {
 	<-started
 	p.SendData(1, peer.Message(make([]byte, 200)), false)
 	p.WantHeaders(1, "grpc-status", "8", "grpc-message", "server.overloaded: requests of 100 bytes wait for their handlers, which is this server's limit MaxUndelivered")
+}
+
+// TestGracefulStopLosesNothing stops the server under load: each call that a
+// handler has answered reaches its caller, the others are refused.
+func TestGracefulStopLosesNothing(t *testing.T) {
+	var handled, answered atomic.Int64
+	r := newRig(t, Config{}, &testService{empty: func(context.Context, *testpb.Empty) (*testpb.Empty, error) {
+		handled.Add(1)
+		return &testpb.Empty{}, nil
+	}})
+	var wg sync.WaitGroup
+	for range 4 {
+		cc := r.stub()
+		for range 8 {
+			wg.Go(func() {
+				for {
+					_, err := cc.EmptyCall(context.Background(), &testpb.Empty{})
+					if err != nil {
+						if status.Code(err) != codes.Unavailable {
+							t.Error(err)
+						}
+						return
+					}
+					answered.Add(1)
+				}
+			})
+		}
+	}
+	for answered.Load() < 1000 {
+		runtime.Gosched()
+	}
+	r.GracefulStop()
+	wg.Wait()
+	if handled.Load() != answered.Load() {
+		t.Errorf("%d calls were handled, %d answered", handled.Load(), answered.Load())
+	}
 }

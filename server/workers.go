@@ -10,9 +10,13 @@ import (
 const (
 	// maxIdleWorkers bounds the goroutines that wait for work.
 	maxIdleWorkers = 1024
-	// idleWorkers is how long one may wait in vain, at least; twice as long at
+	// idleWorkerTime is how long one may wait in vain, at least; twice as long at
 	// most.
 	idleWorkerTime = 10 * time.Second
+	// compactAt is how many calls must have left the queue before its rest
+	// moves to the front, keepQueue the capacity that an empty queue keeps.
+	compactAt = 64
+	keepQueue = 4096
 )
 
 // workers run calls on goroutines that are used again: a fresh one would spend
@@ -39,6 +43,11 @@ type worker chan bool
 // submit hands over the calls that one read brought.
 func (w *workers) submit(calls []*call) {
 	w.mu.Lock()
+	if w.head >= compactAt && w.head > len(w.queue)/2 { // under load it is never empty
+		n := copy(w.queue, w.queue[w.head:])
+		clear(w.queue[n:])
+		w.queue, w.head = w.queue[:n], 0
+	}
 	w.queue = append(w.queue, calls...)
 	if !w.searching {
 		w.wakeLocked()
@@ -67,6 +76,9 @@ func (w *workers) run() {
 	for {
 		if w.head == len(w.queue) {
 			w.queue, w.head = w.queue[:0], 0
+			if cap(w.queue) > keepQueue {
+				w.queue = nil
+			}
 			if sent {
 				w.searching = false
 			}
