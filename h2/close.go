@@ -304,6 +304,7 @@ func (c *Conn) onGoAway(p []byte) *ConnError {
 			}
 		})
 		for _, s := range refused {
+			c.resets.add(s.id) // what still comes for it is ignored
 			c.removeLocked(s)
 		}
 		if c.life.phase < ending {

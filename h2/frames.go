@@ -79,7 +79,7 @@ func (c *Conn) onData(h frame.Header, pad int) *ConnError {
 // charge checks a DATA frame of n bytes, payload of them data, against the
 // stream's window and content-length.
 func (s *Stream) charge(n, payload int, end bool) *StreamError {
-	if s.recvWindow.Add(int64(-n)) < 0 {
+	if s.recvWindow.Add(int64(-n)) < 0 && n > 0 { // it is below 0 if SETTINGS lowered it
 		return streamViolation(codeFlow, "DATA exceeds the stream's window")
 	}
 	if !s.recv.headers {

@@ -39,6 +39,10 @@ func (c *Conn) onSettingsAck() *ConnError {
 	first := !c.peer.acked
 	c.peer.acked = true
 	c.life.prefaceTimer.Stop()
+	if delta := int64(c.cfg.StreamWindow) - initialWindow; first && delta < 0 {
+		// Until now it could use the initial window (section 6.9.2).
+		c.streams.each(func(s *Stream) { s.recvWindow.Add(delta) })
+	}
 	c.mu.Unlock()
 	if !first {
 		return c.wasteful(1, "SETTINGS acknowledged again")

@@ -141,6 +141,9 @@ func (c *Conn) startLocked(s *Stream) {
 	s.state.start()
 	s.sendWindow = window(c.peer.streamWindow)
 	s.recvWindow.Store(int64(c.cfg.StreamWindow))
+	if !c.peer.acked && c.cfg.StreamWindow < initialWindow {
+		s.recvWindow.Store(initialWindow) // the peer does not know better yet
+	}
 	c.streams.put(s)
 }
 
