@@ -18,10 +18,11 @@ import (
 	"github.com/faultline-rpc/faultline/internal/simnet"
 )
 
-// quiet is a client's connection handler.
-type quiet struct{}
+// quiet is a client's connection handler. It tells when the peer's SETTINGS
+// have come.
+type quiet struct{ ready chan struct{} }
 
-func (quiet) Ready()                         {}
+func (q quiet) Ready()                       { close(q.ready) }
 func (quiet) NewStream(*h2.Block) *h2.Stream { return nil }
 func (quiet) BatchEnd()                      {}
 func (quiet) GoAway(*h2.GoAwayError)         {}
@@ -38,7 +39,14 @@ func request(unary bool) *Request {
 // clientOn runs a client's connection for the length of the test.
 func clientOn(t *testing.T, nc net.Conn, cfg h2.Config) *h2.Conn {
 	t.Helper()
-	conn := h2.NewClient(nc, cfg, quiet{})
+	conn, _ := clientReady(t, nc, cfg)
+	return conn
+}
+
+func clientReady(t *testing.T, nc net.Conn, cfg h2.Config) (*h2.Conn, chan struct{}) {
+	t.Helper()
+	q := quiet{make(chan struct{})}
+	conn := h2.NewClient(nc, cfg, q)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -48,7 +56,7 @@ func clientOn(t *testing.T, nc net.Conn, cfg h2.Config) *h2.Conn {
 		conn.Close(h2.NoError, "")
 		<-ended
 	})
-	return conn
+	return conn, q.ready
 }
 
 // client is a client's connection and the scripted server behind it.
