@@ -22,15 +22,19 @@ const (
 )
 
 // dnsBuilder resolves dns:///host:port and dns://server/host:port by A and
-// AAAA records. Unlike grpc-go's it hands on the look-up's error, typed.
+// AAAA records, and takes the service config from TXT records. Unlike grpc-go's
+// it hands on the look-up's error, typed. SRV records, which only the retired
+// grpclb policy used, are not asked for.
 type dnsBuilder struct {
-	// lookup stands in for the system's look-up in tests.
+	// lookup and text stand in for the system's look-ups in tests; without text
+	// there are no TXT records then.
 	lookup func(ctx context.Context, host string) ([]string, error)
+	text   func(ctx context.Context, name string) ([]string, error)
 }
 
 func (*dnsBuilder) Scheme() string { return "dns" }
 
-func (b *dnsBuilder) Build(t resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+func (b *dnsBuilder) Build(t resolver.Target, cc resolver.ClientConn, o resolver.BuildOptions) (resolver.Resolver, error) {
 	host, port, err := splitEndpoint(t.Endpoint())
 	if err != nil {
 		return nil, err
@@ -39,16 +43,19 @@ func (b *dnsBuilder) Build(t resolver.Target, cc resolver.ClientConn, _ resolver
 		_ = cc.UpdateState(resolver.State{Addresses: []resolver.Address{{Addr: net.JoinHostPort(host, port)}}})
 		return staticResolver{}, nil
 	}
-	lookup := b.lookup
+	lookup, text := b.lookup, b.text
 	if lookup == nil {
 		r, err := netResolver(t.URL.Host)
 		if err != nil {
 			return nil, err
 		}
-		lookup = r.LookupHost
+		lookup, text = r.LookupHost, r.LookupTXT
+	}
+	if o.DisableServiceConfig || !textEnabled() {
+		text = nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &dnsResolver{host: host, port: port, lookup: lookup, cc: cc,
+	r := &dnsResolver{host: host, port: port, lookup: lookup, text: text, cc: cc,
 		cancel: cancel, now: make(chan struct{}, 1), done: make(chan struct{})}
 	go r.watch(ctx)
 	return r, nil
@@ -89,6 +96,7 @@ func netResolver(authority string) (*net.Resolver, error) {
 type dnsResolver struct {
 	host, port string
 	lookup     func(ctx context.Context, host string) ([]string, error)
+	text       func(ctx context.Context, name string) ([]string, error) // nil: no service config
 	cc         resolver.ClientConn
 	cancel     context.CancelFunc
 	now        chan struct{} // capacity 1: requests made meanwhile are one
@@ -141,6 +149,7 @@ func (r *dnsResolver) watch(ctx context.Context) {
 func (r *dnsResolver) resolve(ctx context.Context) error {
 	lctx, cancel := context.WithTimeout(ctx, dnsTimeout)
 	defer cancel()
+	config := r.lookUpConfig(lctx)
 	hosts, err := r.lookup(lctx, r.host)
 	if ctx.Err() != nil {
 		return nil
@@ -156,7 +165,7 @@ func (r *dnsResolver) resolve(ctx context.Context) error {
 		r.cc.ReportError(err)
 		return err
 	}
-	state := resolver.State{Addresses: make([]resolver.Address, len(hosts))}
+	state := resolver.State{Addresses: make([]resolver.Address, len(hosts)), ServiceConfig: <-config}
 	for i, h := range hosts {
 		state.Addresses[i].Addr = net.JoinHostPort(h, r.port)
 	}

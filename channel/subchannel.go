@@ -299,10 +299,6 @@ func (s *Subchannel) enterLocked(state connectivity.State, f *fault.Fault) {
 	if f != nil {
 		told.ConnectionError = &toldError{f}
 	}
-	s.policy.tell(func() {
-		s.extras.stateChanged(state)
-		s.listen(told)
-	})
 	if sink := s.c.cfg.Sink; sink != nil {
 		e := event.SubchannelState{Target: s.c.target, Address: s.addrs[0].Addr, State: state.String()}
 		if f != nil {
@@ -310,4 +306,8 @@ func (s *Subchannel) enterLocked(state connectivity.State, f *fault.Fault) {
 		}
 		sink.Record(e)
 	}
+	s.policy.tell(func() {
+		s.extras.stateChanged(state)
+		s.listen(told)
+	})
 }
