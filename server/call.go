@@ -61,9 +61,7 @@ func (s *Server) newCall() *call {
 	if k, ok := s.pool.Get().(*call); ok {
 		return k
 	}
-	k := new(call)
-	k.decode = k.decodeUnary
-	return k
+	return new(call)
 }
 
 // run serves the call on a worker. However its handler ends, the call does.
@@ -106,6 +104,9 @@ func (k *call) handle() (reply any, err error) {
 	}
 	if k.method.unary == nil {
 		return nil, k.serveStream()
+	}
+	if k.decode == nil {
+		k.decode = k.decodeUnary
 	}
 	return k.method.unary.Handler(k.method.impl, k.user, k.decode, k.conn.srv.unaryInt)
 }
