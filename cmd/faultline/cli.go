@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/faultline-rpc/faultline"
 )
 
 // The exit statuses.
@@ -71,12 +73,37 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 		Args: cobra.ArbitraryArgs, // known has looked at them
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.Version = faultline.Version // adds --version
+	root.SetVersionTemplate(versionText())
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(badFlag)
 	root.AddCommand(newDemo(), newServe(), newVersion())
+	root.SetHelpCommand(newHelp(root))
 	return root
+}
+
+// newHelp takes the place of cobra's own, which answers a topic that does not
+// exist with a success.
+func newHelp(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [command]", Short: "Explain a command", Long: "help explains a command; faultline COMMAND --help does the same.",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("help: unexpected argument %q, want one command", args[1])
+			}
+			if err := known(root, args); err != nil {
+				return err
+			}
+			cmd, _, err := root.Find(args)
+			if err != nil {
+				return err
+			}
+			cmd.InitDefaultHelpFlag()
+			return cmd.Help()
+		},
+	}
 }
 
 // known finds a first word that is no command, before cobra finds fault with
@@ -90,9 +117,11 @@ func known(root *cobra.Command, args []string) error {
 		if c.Name() == args[0] {
 			return nil
 		}
-		names = append(names, c.Name())
+		if c.Name() != "help" {
+			names = append(names, c.Name())
+		}
 	}
-	if args[0] == "help" {
+	if args[0] == "help" { // cobra adds it later
 		return nil
 	}
 	hint := ""

@@ -43,7 +43,9 @@ func TestBadInput(t *testing.T) {
 	}{
 		{"frobnicate", 2, `there is no command "frobnicate", want one of demo, serve, version (faultline --help explains them)`},
 		{"serv --bogus", 2, `there is no command "serv", want one of demo, serve, version; did you mean "serve"? (faultline --help explains them)`},
-		{"--bogus", 2, `faultline: unknown flag: --bogus, want one of --help (faultline --help explains them)`},
+		{"help frobnicate", 2, `there is no command "frobnicate", want one of demo, serve, version (faultline --help explains them)`},
+		{"help demo serve", 2, `help: unexpected argument "serve", want one command`},
+		{"--bogus", 2, `faultline: unknown flag: --bogus, want one of --help, --version (faultline --help explains them)`},
 		{"demo --jsn", 2, `demo: unknown flag: --jsn, want one of --help, --json (faultline demo --help explains them)`},
 		{"demo -x", 2, `demo: unknown shorthand flag: 'x' in -x, want one of --help, --json (faultline demo --help explains them)`},
 		{"demo --json=perhaps", 2, `demo: invalid argument "perhaps" for "--json" flag: strconv.ParseBool: parsing "perhaps": invalid syntax (faultline demo --help explains the flags)`},
@@ -88,6 +90,8 @@ func TestHelp(t *testing.T) {
 	}{
 		{"", []string{"Usage:", "faultline demo", "faultline serve", "Available Commands:", "version"}},
 		{"--help", []string{"faultline demo"}},
+		{"help", []string{"faultline demo"}},
+		{"help help", []string{"help explains a command"}},
 		{"help demo", []string{"--json", "exit status", "processed"}},
 		{"demo --help", []string{"https://grpc.io/docs/guides/error/", "Examples:", "--json"}},
 		{"serve -h", []string{"grpcurl -plaintext 127.0.0.1:50051 list", "--addr address", `(default "127.0.0.1:50051")`, "--cert file", "--key file", "SIGTERM"}},
@@ -106,9 +110,11 @@ func TestHelp(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	status, stdout, stderr := invoke(t, "version")
-	if status != 0 || stderr != "" || !regexp.MustCompile(`^faultline \d+\.\d+\.\d+\S* \(go\S+, \w+/\w+\)\n$`).MatchString(stdout) {
-		t.Errorf("status %d, stdout %q, stderr %q", status, stdout, stderr)
+	for _, args := range []string{"version", "--version"} {
+		status, stdout, stderr := invoke(t, args)
+		if status != 0 || stderr != "" || !regexp.MustCompile(`^faultline \d+\.\d+\.\d+\S* \(go\S+, \w+/\w+\)\n$`).MatchString(stdout) {
+			t.Errorf("%s: status %d, stdout %q, stderr %q", args, status, stdout, stderr)
+		}
 	}
 }
 

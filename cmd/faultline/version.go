@@ -17,8 +17,13 @@ func newVersion() *cobra.Command {
 		Example: "  faultline version",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "faultline %s (%s, %s/%s)\n", faultline.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprint(cmd.OutOrStdout(), versionText())
 			return err
 		},
 	}
+}
+
+// versionText is one line.
+func versionText() string {
+	return fmt.Sprintf("faultline %s (%s, %s/%s)\n", faultline.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

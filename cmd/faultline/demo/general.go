@@ -23,7 +23,7 @@ var general = map[string]provocation{
 	"cancel-server":     {"scripted client: RST_STREAM CANCEL", cancelServer},
 	"deadline-client":   {inShort + ", and a handler that takes longer", deadlineClient},
 	"deadline-server":   {"scripted client: grpc-timeout of " + inShort, deadlineServer},
-	"method-client":     {"called /grpc.testing.TestService/Missing", methodClient},
+	"method-client":     {"called /grpc.testing.TestService/UnaryCal", methodClient},
 	"method-server":     {"scripted client: the same path", methodServer},
 	"goaway-client":     {"scripted server: GOAWAY below the call, twice", goAwayClient},
 	"stop-client":       {"server stopped while its handler ran", stopClient},
@@ -102,7 +102,7 @@ func deadlineServer(ctx context.Context, l *lab) (Observation, error) {
 	return agreed(r, s.cause(ctx))
 }
 
-const missingMethod = "/grpc.testing.TestService/Missing"
+const missingMethod = "/grpc.testing.TestService/UnaryCal"
 
 func methodClient(ctx context.Context, l *lab) (Observation, error) {
 	s, err := l.serve(nil)

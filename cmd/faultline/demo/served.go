@@ -60,7 +60,10 @@ func (l *lab) serve(h handler, opts ...faultline.ServerOption) (*served, error) 
 	l.onClose(func() error {
 		s.letGo()
 		s.Stop()
-		return <-done
+		if err := <-done; !errors.Is(err, grpc.ErrServerStopped) { // that is: Stop came before Serve
+			return err
+		}
+		return nil
 	})
 	return s, nil
 }
