@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/faultline-rpc/faultline/codec"
 	"github.com/faultline-rpc/faultline/h2/hpack"
 )
 
@@ -61,5 +62,35 @@ func TestAppendAllocs(t *testing.T) {
 		fields = AppendStatus(fields[:0], codes.NotFound, "not found", nil)
 	}); n > 0 {
 		t.Errorf("metadata and status cost %v allocations, want 0", n)
+	}
+}
+
+// A message costs nothing beyond its memory, which is lent or pooled.
+func TestReceiveAllocs(t *testing.T) {
+	r := &receiver{limit: codec.Limit{Bytes: 1 << 20}, budget: NewBudget(1 << 30)}
+	buf := testBuf()
+	receive := func(pieces ...[]byte) float64 {
+		return testing.AllocsPerRun(1000, func() {
+			credit := 0
+			for _, p := range pieces {
+				n, err := r.data(p, buf, false)
+				if err != nil {
+					t.Error(err)
+				}
+				credit += n
+			}
+			m, n, err := r.take(nil)
+			if err != nil || m.WireLength() != credit+n {
+				t.Errorf("%v, window of %d given back for %d", err, credit+n, m.WireLength())
+			}
+			m.Free()
+		})
+	}
+	msg := framed(pattern(1, 500))
+	if n := receive(msg); n > 0 {
+		t.Errorf("a lent message costs %v allocations, want 0", n)
+	}
+	if n := receive(msg[:3], msg[3:100], msg[100:]); n > 0 {
+		t.Errorf("a gathered message costs %v allocations, want 0", n)
 	}
 }

@@ -104,8 +104,8 @@ type ClientStream struct {
 // message if it is not nil; end closes the sending side. It waits for a free
 // stream, and for window, until done is closed.
 //
-// It returns ErrDone; or a *fault.Fault if the stream could not be opened, and
-// nothing was sent. A stream that fails later returns nil: Recv says why.
+// It returns ErrDone, and the stream has to be canceled; or a *fault.Fault if
+// the stream could not be opened, and nothing was sent. A stream that fails later returns nil: Recv says why.
 func (s *ClientStream) Start(conn *h2.Conn, req *Request, msg []byte, end bool, done <-chan struct{}) error {
 	s.Attach((*clientEvents)(s))
 	s.recv.limit, s.recv.garbage, s.recv.whole = req.MaxRecv, fault.CodecResponseParse, req.Unary
@@ -210,6 +210,9 @@ func (s *ClientStream) RecvUnary(done <-chan struct{}) (Message, error) {
 		m, _ := r.popLocked()
 		return m, nil
 	}
+	if r.got == 1 {
+		return Message{}, fault.CallMisuse.Newf(fault.Args{Side: fault.Local, Processed: fault.Yes, Evidence: s.evidenceLocked()}, "the answer was received already")
+	}
 	r.discardLocked()
 	return Message{}, s.cardinalityLocked()
 }
@@ -258,22 +261,19 @@ func (s *ClientStream) Ended() bool {
 
 // Cancel ends the stream with RST_STREAM CANCEL, unless it has ended, and
 // drops what waits. A Recv under way or to come returns ErrDone, unless the
-// stream had ended before. The storage must not be used again. It may be
+// stream had ended before and nothing waited. The storage must not be used again. It may be
 // called at any time after Start has returned, from any goroutine.
 func (s *ClientStream) Cancel() {
 	s.Stream.Reset(h2.Cancel)
 	s.recv.mu.Lock()
 	s.abandoned = true
+	s.recv.abortLocked(ErrDone)
 	s.endLocked(ErrDone)
-	s.recv.discardLocked()
 	s.recv.mu.Unlock()
 }
 
 // endLocked ends the stream, and the wait for its head.
 func (s *ClientStream) endLocked(err error) {
-	if s.recv.end {
-		return
-	}
 	if s.headKnown != nil {
 		close(s.headKnown)
 		s.headKnown = nil

@@ -242,9 +242,8 @@ func TestUnaryGathersManyFrames(t *testing.T) {
 			t.Fatalf("%q, %v", m.Data, err)
 		}
 		m.Free()
-		if _, err := s.RecvUnary(nil); err == nil {
-			t.Error("a second RecvUnary succeeded")
-		}
+		_, err = s.RecvUnary(nil)
+		want{"call.misuse", codes.Internal, fault.Local, fault.Yes, "received already"}.check(t, err)
 	})
 }
 
@@ -451,6 +450,27 @@ func TestNotSent(t *testing.T) {
 	})
 }
 
+// A connection that never became HTTP/2 ran no handler. Channels hand out none
+// before it did; this is for whoever does not wait.
+func TestNeverHTTP2(t *testing.T) {
+	for answer, w := range map[string]want{
+		"HTTP/1.1 400 Bad Request\r\n\r\n": {"http2.protocol", codes.Internal, fault.Remote, fault.No, "SETTINGS"},
+		"":                                 {"http2.settings-timeout", codes.Unavailable, fault.Remote, fault.No, "sent no SETTINGS"},
+	} {
+		bubble(t, answer, func(t *testing.T) {
+			a, b := simnet.Pipe(simnet.Options{})
+			conn := clientOn(t, a, h2.Config{})
+			var s ClientStream
+			if err := s.Start(conn, request(true), framed([]byte("q")), true, nil); err != nil {
+				t.Fatal(err)
+			}
+			b.Write([]byte(answer))
+			_, err := s.RecvUnary(nil)
+			w.check(t, err)
+		})
+	}
+}
+
 func TestEndsFromThisSide(t *testing.T) {
 	stamped := fault.HTTP2Keepalive.New(fault.Args{Side: fault.Between})
 	tests := []struct {
@@ -519,11 +539,34 @@ func TestCancel(t *testing.T) {
 		p.Answer(1, peer.OK([]byte("x")))
 		synctest.Wait()
 		s.Cancel()
-		if _, err := s.RecvUnary(nil); err == nil {
-			t.Error("RecvUnary succeeded after Cancel")
+		if _, err := s.RecvUnary(nil); err != ErrDone {
+			t.Errorf("RecvUnary after Cancel: %v", err)
 		}
 		if s.Recyclable() {
 			t.Error("recyclable after Cancel")
+		}
+	})
+	bubble(t, "with messages and an OK that wait", func(t *testing.T) {
+		conn, p := client(t, h2.Config{})
+		s := start(t, conn, p, false)
+		p.Answer(1, peer.OK([]byte("x"), []byte("y")))
+		if m, err := s.Recv(nil); err != nil || string(m.Data) != "x" {
+			t.Errorf("%q, %v", m.Data, err)
+		}
+		synctest.Wait()
+		s.Cancel()
+		if _, err := s.Recv(nil); err != ErrDone {
+			t.Errorf("a message was lost and the end is %v", err)
+		}
+	})
+	bubble(t, "after the end", func(t *testing.T) {
+		conn, p := client(t, h2.Config{})
+		s := start(t, conn, p, false)
+		p.Answer(1, peer.OK())
+		synctest.Wait()
+		s.Cancel()
+		if _, err := s.Recv(nil); err != io.EOF || s.Outcome() != nil {
+			t.Errorf("the end is %v, outcome %v", err, s.Outcome())
 		}
 	})
 }

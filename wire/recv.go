@@ -413,9 +413,16 @@ func (r *receiver) discardLocked() {
 // abort ends the stream and releases everything that waits.
 func (r *receiver) abort(err error) {
 	r.mu.Lock()
+	r.abortLocked(err)
+	r.mu.Unlock()
+}
+
+func (r *receiver) abortLocked(err error) {
+	if r.end && r.err == nil && (r.hasLent || r.ready > 0) {
+		r.err = err // messages are lost: the end is no clean one
+	}
 	r.discardLocked()
 	r.finishUnderLock(err)
-	r.mu.Unlock()
 }
 
 func truncated() *fault.Fault {

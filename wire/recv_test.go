@@ -34,13 +34,17 @@ func framed(payloads ...[]byte) []byte {
 	return b
 }
 
-// pattern is n bytes that depend on seed.
+// slab is what payloads are cut from.
+var slab = func() []byte {
+	b := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{}).Read(b)
+	return b
+}()
+
+// pattern is n bytes that depend on seed. Do not change them.
 func pattern(seed, n int) []byte {
-	p := make([]byte, n)
-	for i := range p {
-		p[i] = byte(seed*31 + i*7 + i>>8)
-	}
-	return p
+	at := seed * 7919 % (len(slab) - n)
+	return slab[at : at+n : at+n]
 }
 
 // wantMessage is what a reference deframer finds.
@@ -246,7 +250,7 @@ func TestReceiverEverySplit(t *testing.T) {
 }
 
 func TestReceiverRandom(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(12) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
 		g := newRig(t, 1<<20)
 		var stream []byte

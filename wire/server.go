@@ -73,11 +73,18 @@ func (b *Budget) Limit() int64 {
 
 // take charges n bytes, or nothing if they exceed the limit.
 func (b *Budget) take(n int) bool {
-	if b == nil || b.used.Add(int64(n)) <= b.limit {
+	if b == nil {
 		return true
 	}
-	b.used.Add(int64(-n))
-	return false
+	for {
+		used := b.used.Load()
+		if used+int64(n) > b.limit {
+			return false
+		}
+		if b.used.CompareAndSwap(used, used+int64(n)) {
+			return true
+		}
+	}
 }
 
 func (b *Budget) give(n int64) {
@@ -125,6 +132,9 @@ type ServerStream struct {
 	mode   Dispatch // the reader's own
 	opened bool     // the reader's own: the handler knows the stream
 	whole  bool     // dispatched Whole, and the request has ended; set before that
+
+	foreign     *Refusal // the reader's own: the answer due to a request that is no gRPC
+	foreignRead int      // the reader's own
 
 	mu         sync.Mutex
 	headerSent bool // guarded by mu
@@ -202,6 +212,15 @@ func newResponseTemplate(k responseKey) *hpack.Template {
 		fields = append(fields, hpack.Field{Name: "grpc-encoding", Value: k.encoding})
 	}
 	return hpack.NewTemplate(fields...)
+}
+
+// knownSubtype returns the client's content-subtype if this program has a codec
+// for it: what is kept per subtype must not grow by a peer's inventions.
+func knownSubtype(subtype string) string {
+	if _, ok := codec.Lookup(subtype); !ok {
+		return ""
+	}
+	return subtype
 }
 
 func responseTemplate(subtype, encoding string) *hpack.Template {
@@ -329,7 +348,7 @@ func (s *ServerStream) Finish(st Status, trailer []hpack.Field) error {
 	s.mu.Unlock()
 	h := h2.Header{}
 	if !sent {
-		h.Fixed = responseTemplate(s.head.Subtype, "")
+		h.Fixed = responseTemplate(knownSubtype(s.head.Subtype), "")
 	}
 	var room [8]hpack.Field
 	h.Fields = AppendStatus(room[:0], st.Code, st.Message, st.Details)
@@ -400,41 +419,69 @@ func (s *ServerStream) evidence() *fault.Evidence {
 	return ev
 }
 
-// refuse answers a request that no handler will see. What is no gRPC gets a
-// short text, which flow control bounds like any DATA.
-func (s *ServerStream) refuse(r *Refusal) {
+// refuse answers a request that no handler will see. What speaks gRPC is
+// answered at once. What does not gets a short text, when its request has
+// ended: other clients expect no answer before.
+func (s *ServerStream) refuse(r *Refusal, ended bool) {
 	s.mode = Refused
 	f := r.Fault
-	if r.HTTPStatus == 200 {
+	switch r.HTTPStatus {
+	case 200:
 		_ = s.Finish(Status{Code: f.Code(), Message: f.Message()}, nil)
 		return
-	}
-	s.mu.Lock()
-	s.finished = true
-	s.mu.Unlock()
-	h := h2.Header{Fields: []hpack.Field{{Name: ":status", Value: strconv.Itoa(r.HTTPStatus)}}}
-	if r.HTTPStatus == 400 {
-		h.Fields = append(h.Fields, hpack.Field{Name: "content-type", Value: baseContentType})
+	case 400:
+		s.markFinished()
+		h := h2.Header{Fields: []hpack.Field{{Name: ":status", Value: "400"}, {Name: "content-type", Value: baseContentType}}}
 		h.Fields = AppendStatus(h.Fields, f.Code(), f.Message(), nil)
 		if s.WriteHeader(h, true) != nil {
 			s.Stream.Reset(h2.InternalError)
 		}
 		return
 	}
+	s.markFinished()
+	s.foreign = r
+	if ended {
+		s.answerForeign()
+	}
+}
+
+func (s *ServerStream) markFinished() {
+	s.mu.Lock()
+	s.finished = true
+	s.mu.Unlock()
+}
+
+// answerForeign sends the text. It leaves the reader, since only that can open
+// the window which the text may have to wait for; the stream's end ends it.
+func (s *ServerStream) answerForeign() {
+	r := s.foreign
+	s.foreign = nil
+	text := r.Fault.Message() + "\n"
+	h := h2.Header{Fields: []hpack.Field{
+		{Name: ":status", Value: strconv.Itoa(r.HTTPStatus)},
+		{Name: "content-type", Value: "text/plain; charset=utf-8"},
+		{Name: "content-length", Value: strconv.Itoa(len(text)), Index: hpack.Literal},
+	}}
 	if r.HTTPStatus == 405 {
 		h.Fields = append(h.Fields, hpack.Field{Name: "allow", Value: "POST"})
 	}
-	text := f.Message() + "\n"
-	h.Fields = append(h.Fields, hpack.Field{Name: "content-type", Value: "text/plain; charset=utf-8"},
-		hpack.Field{Name: "content-length", Value: strconv.Itoa(len(text)), Index: hpack.Literal})
-	if s.WriteHeader(h, false) != nil {
-		s.Stream.Reset(h2.InternalError)
+	go func() {
+		if s.WriteHeader(h, false) != nil || s.WriteData([]byte(text), true, nil) != nil {
+			s.Stream.Reset(h2.InternalError)
+		}
+	}()
+}
+
+// maxForeign is how much of the body of a request that is no gRPC is waited
+// for, in bytes.
+const maxForeign = 64 << 10
+
+// foreignData drops a piece of such a body.
+func (s *ServerStream) foreignData(n int, ended bool) {
+	if s.foreign == nil {
 		return
 	}
-	// The reader must not wait for a window that only it can open.
-	done := make(chan struct{})
-	close(done)
-	if s.WriteData([]byte(text), true, done) != nil {
-		s.Stream.Reset(h2.NoError)
+	if s.foreignRead += n; ended || s.foreignRead > maxForeign {
+		s.answerForeign()
 	}
 }

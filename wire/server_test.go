@@ -276,12 +276,16 @@ func TestServerRefusals(t *testing.T) {
 				if tt.body == "" {
 					p.WantTrailers(1, tt.headers...)
 				} else {
+					if !ended { // who speaks no gRPC is answered when its request has ended
+						p.WantQuiet(time.Second)
+						p.SendData(1, []byte("a=b"), true)
+					}
 					p.WantHeaders(1, tt.headers...)
 					if got := p.WantBody(1); string(got) != tt.body {
 						t.Errorf("body %q", got)
 					}
 				}
-				if !ended {
+				if !ended && tt.body == "" {
 					p.WantRST(1, http2.ErrCodeNo)
 					p.SendData(1, framed([]byte("late")), true)
 				}
@@ -296,22 +300,38 @@ func TestServerRefusals(t *testing.T) {
 	for _, change := range [][]string{{":method", "GET"}, {"grpc-timeout", "x"}, {"a-bin", "!"}} {
 		bubble(t, "tiny header list "+change[0], func(t *testing.T) {
 			conn, p := server(t, h2.Config{}, &service{}, peer.Options{Settings: []http2.Setting{{ID: http2.SettingMaxHeaderListSize, Val: 40}}})
-			p.SendRequest(1, false, "/pkg.S/Unary", change...)
+			p.SendRequest(1, true, "/pkg.S/Unary", change...)
 			p.WantRST(1, http2.ErrCodeInternal)
 			if n := conn.Active(); n != 0 {
 				t.Errorf("%d streams are left", n)
 			}
 		})
 	}
-	// The text of a refusal waits for no window.
+	// The text of a refusal is DATA like any: it waits for window.
 	bubble(t, "no window", func(t *testing.T) {
 		conn, p := server(t, h2.Config{}, &service{}, peer.Options{Settings: []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 0}}})
-		p.SendRequest(1, false, "/pkg.S/Unary", ":method", "GET")
+		p.SendRequest(1, true, "/pkg.S/Unary", ":method", "GET")
 		p.WantHeaders(1, ":status", "405")
-		p.WantRST(1, http2.ErrCodeNo)
+		p.WantQuiet(time.Second)
+		p.SendWindowUpdate(1, 1000)
+		if got := p.WantBody(1); !strings.HasPrefix(string(got), "wire.not-post: ") {
+			t.Errorf("body %q", got)
+		}
+		synctest.Wait()
 		if n := conn.Active(); n != 0 {
 			t.Errorf("%d streams are left", n)
 		}
+	})
+	// A body without end is not read for ever.
+	bubble(t, "endless body", func(t *testing.T) {
+		_, p := server(t, h2.Config{}, &service{})
+		p.SendRequest(1, false, "/pkg.S/Unary", ":method", "PUT")
+		for range 5 {
+			p.SendData(1, make([]byte, 16<<10), false)
+		}
+		p.WantHeaders(1, ":status", "405")
+		p.WantBody(1)
+		p.WantRST(1, http2.ErrCodeNo)
 	})
 }
 
@@ -517,14 +537,14 @@ func TestServerAnswersOnTheWire(t *testing.T) {
 		other := hpack.Field{Name: "x-t", Value: "1"}
 		serve := map[uint32]func(s *ServerStream){
 			1: func(s *ServerStream) {
-				s.Respond("json", "gzip", []hpack.Field{{Name: "x-h", Value: "1"}}, framed([]byte("a")), []hpack.Field{other}, nil)
+				s.Respond("proto", "gzip", []hpack.Field{{Name: "x-h", Value: "1"}}, framed([]byte("a")), []hpack.Field{other}, nil)
 			},
 			3: func(s *ServerStream) {
-				if err := s.SendHeader("json", "", nil); err != nil || !s.HeaderSent() {
+				if err := s.SendHeader("proto", "", nil); err != nil || !s.HeaderSent() {
 					t.Errorf("SendHeader: %v", err)
 				}
 				want{"call.misuse", codes.Internal, fault.Local, fault.Maybe, "sent already"}.check(t, s.SendHeader("", "", nil))
-				s.Respond("json", "", nil, framed([]byte("b")), nil, nil)
+				s.Respond("proto", "", nil, framed([]byte("b")), nil, nil)
 			},
 			5: func(s *ServerStream) {
 				s.Finish(Status{Code: 5, Message: "a b%ü", Details: []byte{8, 5}}, []hpack.Field{own, other})
@@ -533,18 +553,18 @@ func TestServerAnswersOnTheWire(t *testing.T) {
 		}
 		_, p := server(t, h2.Config{}, &service{serve: func(s *ServerStream, _ <-chan struct{}) { serve[s.ID()](s) }})
 		for id := uint32(1); id < 9; id += 2 {
-			p.SendRequest(id, true, "/pkg.S/Stream", "content-type", "application/grpc+json")
+			p.SendRequest(id, true, "/pkg.S/Stream", "content-type", "application/grpc+proto")
 			switch id {
 			case 1:
-				p.WantHeaders(1, ":status", "200", "content-type", "application/grpc+json", "grpc-encoding", "gzip", "x-h", "1")
+				p.WantHeaders(1, ":status", "200", "content-type", "application/grpc+proto", "grpc-encoding", "gzip", "x-h", "1")
 				p.WantMessage(1)
 				p.WantTrailers(1, "grpc-status", "0", "x-t", "1")
 			case 3:
-				p.WantHeaders(3, ":status", "200", "content-type", "application/grpc+json", "grpc-encoding", peer.Absent)
+				p.WantHeaders(3, ":status", "200", "content-type", "application/grpc+proto", "grpc-encoding", peer.Absent)
 				p.WantMessage(3)
 				p.WantTrailers(3, ":status", peer.Absent, "grpc-status", "0")
 			case 5:
-				f := p.WantTrailers(5, ":status", "200", "content-type", "application/grpc+json", "grpc-status", "5", "grpc-message", "a b%25%C3%BC", "x-t", "1")
+				f := p.WantTrailers(5, ":status", "200", "content-type", "application/grpc+proto", "grpc-status", "5", "grpc-message", "a b%25%C3%BC", "x-t", "1")
 				if got := f.Values(detailsName); len(got) != 1 || got[0] != "CAU" {
 					t.Errorf("details %q", got)
 				}

@@ -20,12 +20,13 @@ type serverEvents ServerStream
 func (e *serverEvents) OnHeaders(b *h2.Block, end bool) {
 	s := (*ServerStream)(e)
 	if s.head != nil {
+		s.foreignData(0, true)
 		s.requestEnd()
 		return
 	}
 	s.head = requestOf(b)
 	if s.head.Refusal != nil {
-		s.refuse(s.head.Refusal)
+		s.refuse(s.head.Refusal, end)
 		return
 	}
 	s.mode = s.c.h.Open(s)
@@ -46,6 +47,7 @@ func (e *serverEvents) OnHeaders(b *h2.Block, end bool) {
 func (e *serverEvents) OnData(p []byte, buf *h2.ReadBuf, end bool) {
 	s := (*ServerStream)(e)
 	if s.mode == Refused {
+		s.foreignData(len(p), end)
 		return
 	}
 	switch credit, err := s.recv.data(p, buf, end); {
