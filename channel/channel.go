@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	estats "google.golang.org/grpc/experimental/stats"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/faultline-rpc/faultline/event"
@@ -62,6 +63,12 @@ type Config struct {
 	IdleTimeout time.Duration
 	// DisableServiceConfig ignores the resolver's service config.
 	DisableServiceConfig bool
+	// Keepalive pings connections that have streams (and others too with
+	// PermitWithoutStream) after Time without a read, 10 s at least, and gives
+	// them up with http2.keepalive when nothing is read for Timeout, 20 s by
+	// default, after a ping. On Linux it is TCP_USER_TIMEOUT too. Off if Time is
+	// 0 (gRFC A8, A18).
+	Keepalive keepalive.ClientParameters
 	// H2 configures connections. The channel sets ConnID and Sink.
 	H2 h2.Config
 	// ConnID numbers connections for events; nil numbers them 0.
@@ -98,6 +105,7 @@ type Channel struct {
 	cause     atomic.Pointer[fault.Fault]   // the latest thing that went wrong beneath the picker
 	addressed atomic.Bool                   // the resolver has delivered addresses once
 	config    atomic.Pointer[ServiceConfig] // in force; nil before the resolver's first result
+	pingEvery atomic.Int64                  // keepalive time of new connections, in ns; doubled when servers complain
 	waiting   atomic.Int64                  // calls that wait for a result or a connection
 	used      atomic.Bool                   // there was a Pick since the last tick of the session
 
@@ -127,6 +135,7 @@ func New(target string, cfg Config) (*Channel, error) {
 	if cfg.H2.SettingsTimeout == 0 && cfg.MinConnectTimeout > defaultMinConnectTimeout {
 		cfg.H2.SettingsTimeout = cfg.MinConnectTimeout
 	}
+	cfg.Keepalive = keepaliveDefaults(cfg.Keepalive)
 	if cfg.MaxCallAttempts <= 0 {
 		cfg.MaxCallAttempts = defaultMaxAttempts
 	}
@@ -151,6 +160,7 @@ func New(target string, cfg Config) (*Channel, error) {
 		}
 	}
 	c.proxy = findProxy(c)
+	c.pingEvery.Store(int64(c.cfg.Keepalive.Time))
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.picks.Store(newGeneration(startPicker{c}))
 	return c, nil

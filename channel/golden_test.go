@@ -87,7 +87,7 @@ func (tr *transcript) flush() {
 		return a.who != b.who && (a.who == "resolver" || b.who != "resolver" && a.who < b.who)
 	})
 	for _, l := range tr.lines {
-		fmt.Fprintf(&tr.out, "%9v  %-10s %s\n", l.at, l.who, l.txt)
+		fmt.Fprintf(&tr.out, "%9v  %-12s %s\n", l.at, l.who, l.txt)
 	}
 	tr.lines = nil
 }

@@ -32,6 +32,7 @@ type link struct {
 	plain   bool           // there is no transport security
 	disarm  func() bool    // stops the connect deadline
 	isReady atomic.Bool
+	keeper  atomic.Pointer[keeper] // nil without keepalive
 }
 
 // errGivenUp aborts a connection whose attempt ended before it was ready.
@@ -46,6 +47,9 @@ func (s *Subchannel) dial(a *attempt, addr resolver.Address) (*link, *fault.Faul
 	nc, f := d.open(ctx, c)
 	if f != nil {
 		return nil, f
+	}
+	if kp := c.cfg.Keepalive; kp.Time > 0 {
+		limitSilence(nc, kp.Timeout)
 	}
 	ev := d.evidence(c)
 	ev.Local = addrString(nc.LocalAddr())
@@ -87,6 +91,7 @@ func (c *Channel) serverName(a resolver.Address) string {
 func (l *link) serve() *fault.Fault {
 	err := l.conn.Run()
 	l.disarm()
+	l.keeper.Load().stop()
 	l.sub.c.untrack(l)
 	l.sub.lost(l)
 	if l.isReady.Load() {
@@ -105,6 +110,7 @@ func (l *link) Ready() {
 		return
 	}
 	l.isReady.Store(true)
+	l.keepAlive()
 }
 
 // NewStream implements h2.ConnHandler: servers open no streams.
@@ -115,7 +121,10 @@ func (l *link) BatchEnd() {}
 
 // GoAway implements h2.ConnHandler: the connection lives on for the streams it
 // carries.
-func (l *link) GoAway(*h2.GoAwayError) { l.sub.lost(l) }
+func (l *link) GoAway(g *h2.GoAwayError) {
+	l.calm(g)
+	l.sub.lost(l)
+}
 
 // Closed implements h2.ConnHandler.
 func (l *link) Closed(*h2.ConnError) { l.sub.lost(l) }

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package channel
+
+import (
+	"math"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/h2"
+)
+
+// Client-side keepalive
+// (https://github.com/grpc/proposal/blob/master/A8-client-side-keepalive.md).
+const (
+	minKeepaliveTime        = 10 * time.Second
+	defaultKeepaliveTimeout = 20 * time.Second
+	// keepaliveTicks is how often within the keepalive time a connection is
+	// looked at: a ping is late by an eighth of the time at most, never early.
+	keepaliveTicks = 8
+)
+
+// keepaliveDefaults returns the parameters that apply. Time 0 is off.
+func keepaliveDefaults(p keepalive.ClientParameters) keepalive.ClientParameters {
+	if p.Time <= 0 {
+		return keepalive.ClientParameters{}
+	}
+	p.Time = max(p.Time, minKeepaliveTime)
+	if p.Timeout <= 0 {
+		p.Timeout = defaultKeepaliveTimeout
+	}
+	return p
+}
+
+// pulse is the arithmetic of keepalive: it is told what a connection did and
+// says what to do. It holds no clock.
+type pulse struct {
+	every   time.Duration // without a read before a ping is sent
+	timeout time.Duration // after a ping, for anything to be read
+	always  bool          // also without a stream
+
+	activity uint64    // the connection's, when last looked at
+	heard    time.Time // when activity last had changed
+	pinged   time.Time // when the ping was sent that is not answered; zero if none
+}
+
+// beat is what a pulse asks for.
+type beat uint8
+
+const (
+	rest beat = iota
+	ping
+	dead
+)
+
+// step looks at a connection at the time now. It returns what to do and when to
+// look again.
+func (p *pulse) step(now time.Time, activity uint64, streams int) (beat, time.Duration) {
+	tick := p.every / keepaliveTicks
+	if activity != p.activity || p.heard.IsZero() {
+		p.activity, p.heard, p.pinged = activity, now, time.Time{}
+		return rest, tick
+	}
+	if !p.pinged.IsZero() {
+		left := p.timeout - now.Sub(p.pinged)
+		if left <= 0 {
+			return dead, 0
+		}
+		return rest, min(left, tick)
+	}
+	if left := p.every - now.Sub(p.heard); left > 0 {
+		return rest, min(left, tick)
+	}
+	if streams == 0 && !p.always {
+		return rest, tick // dormant: servers count such pings as abuse (gRFC A9)
+	}
+	p.pinged = now
+	return ping, min(p.timeout, tick)
+}
+
+// keeper keeps one connection's pulse.
+type keeper struct {
+	l     *link
+	mu    sync.Mutex
+	p     pulse       // guarded by mu
+	timer *time.Timer // guarded by mu; nil after stop
+}
+
+// keepAlive begins to watch the connection, if the channel is to.
+func (l *link) keepAlive() {
+	every := time.Duration(l.sub.c.pingEvery.Load())
+	if every <= 0 {
+		return
+	}
+	kp := l.sub.c.cfg.Keepalive
+	k := &keeper{l: l, p: pulse{every: every, timeout: kp.Timeout, always: kp.PermitWithoutStream}}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, wait := k.p.step(time.Now(), l.conn.Activity(), 0)
+	k.timer = time.AfterFunc(wait, k.look)
+	l.keeper.Store(k)
+}
+
+func (k *keeper) look() {
+	activity, streams := k.l.conn.Activity(), k.l.conn.Active()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.timer == nil {
+		return
+	}
+	do, wait := k.p.step(time.Now(), activity, streams)
+	switch {
+	case do == dead, do == ping && !k.l.conn.Ping(nil):
+		k.timer = nil
+		if do == dead {
+			k.l.conn.Abort(k.l.silent(k.p))
+		}
+	default:
+		k.timer.Reset(wait)
+	}
+}
+
+// stop ends the watch.
+func (k *keeper) stop() {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.timer != nil {
+		k.timer.Stop()
+		k.timer = nil
+	}
+}
+
+// silent is the fault of a connection whose ping was not answered.
+func (l *link) silent(p pulse) *fault.Fault {
+	ev := l.ev
+	ev.Waiting, ev.Option = "keepalive ping", "WithKeepaliveParams"
+	return fault.HTTP2Keepalive.Newf(fault.Args{Side: fault.Between, Evidence: &ev},
+		"%s sent nothing for %v and did not answer a keepalive ping within %v", ev.Address, p.every, p.timeout)
+}
+
+// calm doubles the keepalive time of later connections after a server has
+// complained of too many pings.
+func (l *link) calm(g *h2.GoAwayError) {
+	k := l.keeper.Load()
+	if k == nil || g.Code != h2.EnhanceYourCalm || g.Debug != "too_many_pings" {
+		return
+	}
+	k.mu.Lock()
+	doubled := int64(min(k.p.every, math.MaxInt64/2) * 2)
+	k.mu.Unlock()
+	for {
+		now := l.sub.c.pingEvery.Load()
+		if now >= doubled || l.sub.c.pingEvery.CompareAndSwap(now, doubled) {
+			return
+		}
+	}
+}
