@@ -281,7 +281,9 @@ func TestSentAtEveryByte(t *testing.T) {
 			}()
 			d := &dialogue{t: t}
 			d.c = NewClient(&byteCut{Conn: cn, left: (cut + total + 1) % (total + 1)}, Config{}, d)
-			d.c.out.exact = true
+			d.c.mu.Lock()
+			d.c.out.exact = true // as on a socket
+			d.c.mu.Unlock()
 			go d.c.Run()
 			var all []*testStream
 			for i := range 3 {
@@ -348,7 +350,9 @@ func TestLostAtEveryByte(t *testing.T) {
 					}
 					cn, sn := simnet.Pipe(o)
 					s := &dialogue{t: t}
-					s.c = NewServer(sn, Config{}, &answering{dialogue: s})
+					s.c = NewServer(sn, Config{}, s)
+					var answers sync.WaitGroup
+					s.answering(&answers)
 					s.run()
 					c := &dialogue{t: t}
 					c.c = NewClient(cn, Config{}, c)

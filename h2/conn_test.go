@@ -82,7 +82,7 @@ func (clientEnd) BatchEnd()                {}
 func (clientEnd) GoAway(*GoAwayError)      {}
 func (e clientEnd) Closed(err *ConnError)  { e.closed <- err }
 
-func tcpPair(t *testing.T) (client, server net.Conn) {
+func tcpPair(t testing.TB) (client, server net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -133,9 +133,7 @@ func TestReceiveWindows(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		skip := []http2.FrameType{http2.FrameSettings}
 		d := asServer(t, Config{StreamWindow: 40000, ConnWindow: 100000}, simnet.Options{}, peer.Options{Skip: skip})
-		d.mu.Lock()
-		d.hold = true
-		d.mu.Unlock()
+		d.set(func() { d.hold = true })
 		d.p.Handshake()
 		want := func(stream, n uint32) {
 			t.Helper()
@@ -186,8 +184,8 @@ func engines(t *testing.T, cc, sc Config, net simnet.Options) (client, server *d
 // advance alike.
 func TestFairness(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		const bulks, size, turn = 8, 2 << 20, 300 << 10
-		c, s := engines(t, Config{}, Config{}, simnet.Options{Bandwidth: 100 << 20, Latency: time.Millisecond})
+		const bulks, size, turn = 6, 1 << 20, 300 << 10
+		c, s := engines(t, Config{}, Config{}, simnet.Options{Bandwidth: 50 << 20, Latency: time.Millisecond})
 		var wg sync.WaitGroup
 		for range bulks {
 			wg.Go(func() {
@@ -210,7 +208,7 @@ func TestFairness(t *testing.T) {
 			}
 			return total, least
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 		before, least := received()
 		if before < bulks*turn || least < before/bulks-2*turn {
 			t.Errorf("%d bytes in all, %d of the slowest", before, least)
@@ -268,9 +266,8 @@ func manyStreams(t *testing.T, seed uint64) {
 			MaxConcurrentStreams: 5 + r.Uint32N(60), HeaderTableSize: 1 + r.Uint32N(8000)}
 	}
 	c, s := engines(t, cfg(), cfg(), simnet.Options{Buffer: 2000 + r.IntN(100000), MaxRead: 20 + r.IntN(1<<uint(5+r.IntN(11))), Latency: time.Duration(r.IntN(3)) * time.Millisecond})
-	answered := &answering{dialogue: s}
-	s.c.h = answered
-	var wg sync.WaitGroup
+	var wg, answers sync.WaitGroup
+	s.answering(&answers)
 	for i := range uint64(60) {
 		size, chunk, giveUp := 1+r.IntN(30000), 1+r.IntN(20000), r.IntN(8) == 0
 		wg.Go(func() {
@@ -302,15 +299,17 @@ func manyStreams(t *testing.T, seed uint64) {
 		})
 	}
 	wg.Wait()
-	answered.wg.Wait()
+	answers.Wait()
 	synctest.Wait()
 	if c.c.Active() != 0 || s.c.Active() != 0 {
 		t.Errorf("seed %d: %d and %d streams left", seed, c.c.Active(), s.c.Active())
 	}
 	for _, d := range []*dialogue{c, s} {
+		d.c.mu.Lock()
 		if d.c.turns.head != nil || d.c.turns.taken || d.c.slots.reserved != 0 || len(d.c.slots.q) != 0 {
 			t.Errorf("seed %d: queues are not empty", seed)
 		}
+		d.c.mu.Unlock()
 	}
 	s.c.Drain("done")
 	if err := c.end(); err.GoAway == nil || err.Kind != Closed {
@@ -319,24 +318,23 @@ func manyStreams(t *testing.T, seed uint64) {
 	s.wantEnd(Closed, NoError)
 }
 
-// answering echoes each request when it is complete.
-type answering struct {
-	*dialogue
-	wg sync.WaitGroup
-}
-
-func (a *answering) NewStream(b *Block) *Stream {
-	st := &testStream{}
-	st.Attach(st)
-	st.onEnd = func() {
-		a.wg.Go(func() {
-			err := st.Respond(head(":status", "200"), st.body, head("grpc-status", "0"), nil)
-			if err != nil && !errors.Is(err, ErrEnded) {
-				a.t.Error(err)
+// answering has each request echoed when it is complete.
+func (d *dialogue) answering(wg *sync.WaitGroup) {
+	d.set(func() {
+		d.accept = func() *Stream {
+			st := &testStream{}
+			st.Attach(st)
+			st.onEnd = func() {
+				wg.Go(func() {
+					err := st.Respond(head(":status", "200"), st.body, head("grpc-status", "0"), nil)
+					if err != nil && !errors.Is(err, ErrEnded) {
+						d.t.Error(err)
+					}
+				})
 			}
-		})
-	}
-	return &st.Stream
+			return &st.Stream
+		}
+	})
 }
 
 // Until a client has acknowledged a smaller INITIAL_WINDOW_SIZE it may use the
@@ -344,9 +342,7 @@ func (a *answering) NewStream(b *Block) *Stream {
 func TestSmallWindowBeforeAck(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		d := asServer(t, Config{StreamWindow: 1000}, simnet.Options{}, peer.Options{NoSettingsAck: true})
-		d.mu.Lock()
-		d.hold = true
-		d.mu.Unlock()
+		d.set(func() { d.hold = true })
 		d.p.Handshake()
 		d.p.SendRequest(1, false, "/a")
 		d.p.SendData(1, make([]byte, 60000), false)

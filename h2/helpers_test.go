@@ -29,8 +29,9 @@ type dialogue struct {
 	ended   *ConnError
 	streams []*testStream
 	refuse  bool
-	hold    bool // accepted streams do not consume
-	batches int
+	hold    bool           // accepted streams do not consume
+	accept  func() *Stream // makes the streams, if set
+	bufSize int            // of the reader, after the last batch
 }
 
 func (d *dialogue) Ready() { d.mu.Lock(); defer d.mu.Unlock(); d.ready++ }
@@ -40,12 +41,27 @@ func (d *dialogue) NewStream(*Block) *Stream {
 	if d.refuse {
 		return nil
 	}
+	if d.accept != nil {
+		return d.accept()
+	}
 	s := &testStream{hold: d.hold}
 	s.Attach(s)
 	d.streams = append(d.streams, s)
 	return &s.Stream
 }
-func (d *dialogue) BatchEnd() { d.mu.Lock(); defer d.mu.Unlock(); d.batches++ }
+func (d *dialogue) BatchEnd() { d.mu.Lock(); defer d.mu.Unlock(); d.bufSize = len(d.c.rd.buf.b) }
+
+// set changes the handler's ways.
+func (d *dialogue) set(change func()) { d.mu.Lock(); defer d.mu.Unlock(); change() }
+
+// reading is the size of the read buffer, once everything has settled.
+func (d *dialogue) reading() int {
+	synctest.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.bufSize
+}
+
 func (d *dialogue) GoAway(g *GoAwayError) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

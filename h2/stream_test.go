@@ -58,14 +58,13 @@ func TestOddFrameInDrips(t *testing.T) {
 		d.p.SendRaw([]byte{2, 0, 0, 0xfa, 0, 0, 0, 0, 0})
 		d.p.SendRaw(make([]byte, 128<<10-20))
 		for range 20 {
-			synctest.Wait()
 			d.p.SendRaw([]byte{0})
-			if n := len(d.c.rd.buf.b); n > 128<<10+9 {
+			if n := d.reading(); n > 128<<10+9 {
 				t.Fatalf("a buffer of %d bytes", n)
 			}
 		}
 		d.alive(1)
-		if n := len(d.c.rd.buf.b); n > 128<<10 {
+		if n := d.reading(); n > 128<<10 {
 			t.Errorf("the odd buffer of %d bytes is still in use", n)
 		}
 	})
@@ -76,13 +75,9 @@ func TestReadBuffersGrowShrinkAndLast(t *testing.T) {
 		d := server(t, Config{})
 		keeper := &keepStream{}
 		keeper.Attach(keeper)
-		d.mu.Lock()
-		d.refuse = false
-		d.mu.Unlock()
+		d.set(func() { d.accept = func() *Stream { return &keeper.Stream } })
 		d.p.SendRequest(1, false, "/a")
-		s := d.last()
-		s.h = keeper // the reader is idle
-		if n := len(d.c.rd.buf.b); n != readSizes[0] {
+		if n := d.reading(); n != readSizes[0] {
 			t.Errorf("began with %d bytes", n)
 		}
 		var want []byte
@@ -92,7 +87,7 @@ func TestReadBuffersGrowShrinkAndLast(t *testing.T) {
 			d.p.SendData(1, p, false)
 		}
 		synctest.Wait()
-		if n := len(d.c.rd.buf.b); n < readSizes[1] {
+		if n := d.reading(); n < readSizes[1] {
 			t.Errorf("a buffer of %d bytes after 640 kB", n)
 		}
 		// What was retained is untouched by all later reads.
@@ -100,7 +95,7 @@ func TestReadBuffersGrowShrinkAndLast(t *testing.T) {
 			d.p.SendPing(false, [8]byte{1})
 			synctest.Wait()
 		}
-		if n := len(d.c.rd.buf.b); n != readSizes[0] {
+		if n := d.reading(); n != readSizes[0] {
 			t.Errorf("a buffer of %d bytes after 200 small reads", n)
 		}
 		var got []byte
@@ -171,16 +166,12 @@ func TestMaxConcurrentStreamsOfServer(t *testing.T) {
 		}
 		d.p.SendRST(1, http2.ErrCodeCancel)
 		d.alive(7)
-		d.mu.Lock()
-		d.refuse = true
-		d.mu.Unlock()
+		d.set(func() { d.refuse = true })
 		d.p.SendRST(3, http2.ErrCodeCancel)
 		d.p.SendRequest(9, false, "/a")
 		d.p.WantRST(9, http2.ErrCodeRefusedStream)
 		d.p.SendData(9, []byte("late"), true)
-		d.mu.Lock()
-		d.refuse = false
-		d.mu.Unlock()
+		d.set(func() { d.refuse = false })
 		d.alive(11)
 	})
 }
@@ -223,8 +214,9 @@ func TestMaxConcurrentStreamsOfClient(t *testing.T) {
 		d.p.Answer(1, peer.Full([]string{":status", "200"}, nil, nil))
 		next(0, nil)
 		d.p.WantHeaders(3, "n", "0")
-		d.p.SendSettings(setting(http2.SettingMaxConcurrentStreams, 3))
+		d.p.SendSettings(setting(http2.SettingMaxConcurrentStreams, 2))
 		next(2, nil)
+		d.p.SendSettings(setting(http2.SettingMaxConcurrentStreams, 3))
 		next(3, nil)
 		d.p.WantHeaders(5, "n", "2")
 		d.p.WantHeaders(7, "n", "3")
