@@ -481,7 +481,11 @@ func (s *ServerStream) foreignData(n int, ended bool) {
 	if s.foreign == nil {
 		return
 	}
-	if s.foreignRead += n; ended || s.foreignRead > maxForeign {
+	s.foreignRead += n
+	switch {
+	case ended, s.foreignRead > maxForeign:
 		s.answerForeign()
+	default:
+		s.Consumed(n)
 	}
 }

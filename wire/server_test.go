@@ -324,11 +324,9 @@ func TestServerRefusals(t *testing.T) {
 	})
 	// A body without end is not read for ever.
 	bubble(t, "endless body", func(t *testing.T) {
-		_, p := server(t, h2.Config{}, &service{})
+		_, p := server(t, h2.Config{StreamWindow: 5000}, &service{})
 		p.SendRequest(1, false, "/pkg.S/Unary", ":method", "PUT")
-		for range 5 {
-			p.SendData(1, make([]byte, 16<<10), false)
-		}
+		p.SendBody(1, make([]byte, maxForeign+1), false)
 		p.WantHeaders(1, ":status", "405")
 		p.WantBody(1)
 		p.WantRST(1, http2.ErrCodeNo)
