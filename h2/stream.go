@@ -105,8 +105,8 @@ func (c *Conn) Open(s *Stream, h Header, p []byte, end bool, done <-chan struct{
 	if err == nil && end {
 		c.endedLocked(s)
 	}
-	c.wakeWriterLocked()
 	id := s.id // s may be in other use as soon as its end is sent and received
+	c.flushLocked()
 	c.mu.Unlock()
 	if c.cfg.Sink != nil {
 		c.cfg.Sink.Record(event.StreamOpened{Conn: c.cfg.ConnID, Stream: id, Role: c.role()})
@@ -162,8 +162,10 @@ func (s *Stream) WriteHeader(h Header, end bool) error {
 	c.headersLocked(s, h, end)
 	if end {
 		c.endedLocked(s)
+		c.flushLocked()
+	} else {
+		c.wakeWriterLocked() // messages follow
 	}
-	c.wakeWriterLocked()
 	return nil
 }
 
@@ -178,7 +180,7 @@ func (s *Stream) WriteData(p []byte, end bool, done <-chan struct{}) error {
 	if err == nil && end {
 		c.endedLocked(s)
 	}
-	c.wakeWriterLocked()
+	c.flushLocked()
 	c.mu.Unlock()
 	return err
 }
@@ -201,7 +203,7 @@ func (s *Stream) Respond(h Header, p []byte, trailers Header, done <-chan struct
 		c.headersLocked(s, trailers, true)
 		c.endedLocked(s)
 	}
-	c.wakeWriterLocked()
+	c.flushLocked()
 	return err
 }
 

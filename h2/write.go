@@ -29,6 +29,8 @@ const (
 	keepBuffer = 4 << 10
 	// maxSpare is the largest write buffer that is used again.
 	maxSpare = 4 * highWater
+	// maxOwnWrite is the most that a sender writes itself.
+	maxOwnWrite = 16 << 10
 	// shrinkAfter is the quiet time after which larger ones are given up.
 	// Shrinking eagerly costs more than it saves.
 	shrinkAfter = time.Second
@@ -52,6 +54,7 @@ type outbox struct {
 	shrink  bool // a shrink timer is armed
 	replies int  // bytes of acknowledgements and resets in b
 	wake    chan struct{}
+	try     *tryWriter // nil where a write may block
 	// exact means that a failed Write reports exactly what left the process.
 	exact bool
 	// Byte positions in the whole outgoing stream, for Stream.Sent.
@@ -61,6 +64,7 @@ type outbox struct {
 
 func (o *outbox) init(nc net.Conn) {
 	o.wake = make(chan struct{}, 1)
+	o.try = newTryWriter(nc)
 	switch nc.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		o.exact = true
@@ -78,6 +82,36 @@ func (c *Conn) wakeWriterLocked() {
 	if !c.out.awake {
 		c.out.awake = true
 		c.out.wake <- struct{}{} // never blocks: one token, awake guards it
+	}
+}
+
+// flushLocked sends what a sender has appended. On a connection that carries
+// one stream nobody else would share the write: the sender makes it itself,
+// which saves two switches, and leaves to the writer what the socket has no
+// room for. It lets go of the lock meanwhile.
+func (c *Conn) flushLocked() {
+	b := c.out.b
+	if c.out.try == nil || c.out.awake || c.streams.n > 1 || len(b) > maxOwnWrite || c.life.phase != active {
+		c.wakeWriterLocked()
+		return
+	}
+	c.out.awake = true
+	c.out.b, c.out.spare = c.out.spare[:0], nil
+	c.out.taken += uint64(len(b))
+	c.out.replies = 0
+	c.out.flushes++
+	c.mu.Unlock()
+	n := c.out.try.write(b)
+	c.mu.Lock()
+	c.out.awake = false
+	if rest := b[n:]; len(rest) > 0 {
+		c.out.taken -= uint64(len(rest))
+		c.out.b = append(append([]byte(nil), rest...), c.out.b...)
+	}
+	c.out.spare = b[:0]
+	c.armShrinkLocked()
+	if len(c.out.b) > 0 || c.life.phase >= closing {
+		c.wakeWriterLocked()
 	}
 }
 
