@@ -4,7 +4,6 @@ package server
 
 import (
 	"context"
-	"unsafe"
 
 	"google.golang.org/grpc"
 
@@ -23,7 +22,7 @@ const largeReply = 16 << 10
 // call is one call, from its request's headers to the end of its handler. That
 // of a unary call that ended in order is used again.
 type call struct {
-	wire.ServerStream // the first field: see callOf
+	wire.ServerStream
 
 	conn     *conn
 	method   *method         // nil: not registered
@@ -52,16 +51,14 @@ type call struct {
 	badTrailer *fault.Fault // what is wrong with the trailers that the handler set
 }
 
-// callOf returns the call that the stream is part of. wire hands back the very
-// pointers that it got from NewStream, and those are first fields of calls.
-func callOf(s *wire.ServerStream) *call { return (*call)(unsafe.Pointer(s)) }
-
 // newCall takes a call from the pool.
 func (s *Server) newCall() *call {
 	if k, ok := s.pool.Get().(*call); ok {
 		return k
 	}
-	return new(call)
+	k := new(call)
+	k.Owner = (*events)(k)
+	return k
 }
 
 // run serves the call on a worker. However its handler ends, the call does.

@@ -26,6 +26,11 @@ import (
 //
 // A stream may be reset at any point; a call that no worker has yet ends here.
 
+// events is a call as its connection's reader sees it.
+type events call
+
+var _ wire.CallHandler = (*events)(nil)
+
 // NewStream implements wire.ServerHandler. The limit counts calls, not
 // streams: resetting a stream does not make room before its handler has
 // returned (CVE-2023-44487).
@@ -38,13 +43,14 @@ func (c *conn) NewStream() *wire.ServerStream {
 	return &k.ServerStream
 }
 
-// Open implements wire.ServerHandler.
-func (c *conn) Open(st *wire.ServerStream) wire.Dispatch {
-	k, h, s := callOf(st), st.Head(), c.srv
+// Open implements wire.CallHandler.
+func (e *events) Open() wire.Dispatch {
+	k := (*call)(e)
+	c, h, s := k.conn, k.Head(), k.conn.srv
 	k.opened = true
 	c.calls.Add(1)
 	s.calls.Add(1)
-	st.MaxRecv = s.recvMax
+	k.MaxRecv = s.recvMax
 	x := &callContext{base: c.base, peer: c.peer, md: h.MD, path: h.Path, call: k}
 	if h.HasTimeout {
 		x.timeout = h.Timeout
@@ -104,9 +110,10 @@ func accepts(list, name string) bool {
 	return slices.ContainsFunc(strings.Split(list, ","), func(s string) bool { return strings.Trim(s, " \t") == name })
 }
 
-// Dispatch implements wire.ServerHandler.
-func (c *conn) Dispatch(st *wire.ServerStream) {
-	k, s := callOf(st), c.srv
+// Dispatch implements wire.CallHandler.
+func (e *events) Dispatch() {
+	k := (*call)(e)
+	c, s := k.conn, k.conn.srv
 	if limit := s.cfg.MaxHandlers; limit > 0 && s.running.Add(1) > int64(limit) {
 		s.running.Add(-1)
 		c.refuse(k, fault.ServerOverloaded.Newf(fault.Args{Side: fault.Local, Processed: fault.No,
@@ -135,9 +142,10 @@ func (c *conn) BatchEnd() {
 	c.batch = c.batch[:0]
 }
 
-// Overloaded implements wire.ServerHandler.
-func (c *conn) Overloaded(st *wire.ServerStream) {
-	k := callOf(st)
+// Overloaded implements wire.CallHandler.
+func (e *events) Overloaded() {
+	k := (*call)(e)
+	c := k.conn
 	limit := c.srv.budget.Limit()
 	f := fault.ServerOverloaded.Newf(fault.Args{Side: fault.Local, Processed: fault.No,
 		Evidence: &fault.Evidence{Option: "MaxUndelivered", Limit: limit}},
@@ -158,17 +166,20 @@ func (c *conn) refuse(k *call, f *fault.Fault) {
 	c.forget(k)
 }
 
-// Reset implements wire.ServerHandler.
-func (c *conn) Reset(st *wire.ServerStream, f *fault.Fault) {
-	k := callOf(st)
+// Reset implements wire.CallHandler.
+func (e *events) Reset(f *fault.Fault) {
+	k := (*call)(e)
 	if !k.opened {
 		return // refused by wire, or malformed from the start
 	}
 	k.ctx.cancel(f)
 	if !k.dispatched {
-		c.forget(k)
+		k.conn.forget(k)
 	}
 }
+
+// Refused implements wire.CallHandler.
+func (e *events) Refused(*fault.Fault) {}
 
 // forget ends a call that no worker has. It is not used again: wire may still
 // be looking at it.

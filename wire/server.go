@@ -32,25 +32,32 @@ const (
 // ServerHandler takes what arrives on a server's connection. Its methods run
 // on the connection's reader and must not block.
 type ServerHandler interface {
-	// NewStream returns storage for one stream; nil refuses the stream with
-	// REFUSED_STREAM.
+	// NewStream returns storage for one stream, its Owner set; nil refuses the
+	// stream with REFUSED_STREAM.
 	NewStream() *ServerStream
-	// Open looks at the request's head and decides. It may set MaxRecv, and
-	// answer with Finish.
-	Open(s *ServerStream) Dispatch
-	// Dispatch queues the stream for its handler.
-	Dispatch(s *ServerStream)
 	// BatchEnd follows the dispatches of one read.
 	BatchEnd()
-	// Reset says that the stream is over before it was answered.
-	Reset(s *ServerStream, f *fault.Fault)
-	// Overloaded says that the request's bytes exceed the budget; the handler
-	// answers with Finish.
-	Overloaded(s *ServerStream)
 	// Ready, GoAway and Closed are h2.ConnHandler's.
 	Ready()
 	GoAway(*h2.GoAwayError)
 	Closed(*h2.ConnError)
+}
+
+// CallHandler takes what arrives on one stream. Its methods run on the
+// connection's reader and must not block.
+type CallHandler interface {
+	// Open looks at the request's head and decides. It may set MaxRecv, and
+	// answer with Finish.
+	Open() Dispatch
+	// Dispatch queues the stream for its handler.
+	Dispatch()
+	// Reset says that the stream is over before it was answered.
+	Reset(f *fault.Fault)
+	// Overloaded says that the request's bytes exceed the budget; the handler
+	// answers with Finish.
+	Overloaded()
+	// Refused says that the request was answered with f, in place of Open.
+	Refused(f *fault.Fault)
 }
 
 // Budget bounds the bytes of requests that were received and not yet taken by
@@ -119,9 +126,11 @@ func (c *serverConn) NewStream(*h2.Block) *h2.Stream {
 }
 
 // ServerStream is a server's side of one call. One goroutine may send while
-// another receives. The zero value is ready for use.
+// another receives. The zero value with an Owner is ready for use.
 type ServerStream struct {
 	h2.Stream
+	// Owner is told what arrives. NewStream sets it, and Renew leaves it.
+	Owner CallHandler
 	// MaxRecv is the limit for messages received; Open sets it.
 	MaxRecv codec.Limit
 

@@ -39,6 +39,7 @@ type service struct {
 	calls map[*ServerStream]chan struct{} // closed by Reset
 	ended []*fault.Fault                  // what Reset said, of all calls
 	over  []*ServerStream
+	shut  []*fault.Fault // what Refused said
 }
 
 func (v *service) NewStream() *ServerStream {
@@ -48,10 +49,19 @@ func (v *service) NewStream() *ServerStream {
 			return s
 		}
 	}
-	return new(ServerStream)
+	s := new(ServerStream)
+	s.Owner = &serviceCall{v, s}
+	return s
 }
 
-func (v *service) Open(s *ServerStream) Dispatch {
+// serviceCall is the owner of one stream.
+type serviceCall struct {
+	v *service
+	s *ServerStream
+}
+
+func (k *serviceCall) Open() Dispatch {
+	v, s := k.v, k.s
 	s.MaxRecv = codec.Limit{Bytes: limit, Option: "MaxRecvMsgSize"}
 	v.mu.Lock()
 	v.calls[s] = make(chan struct{})
@@ -62,7 +72,7 @@ func (v *service) Open(s *ServerStream) Dispatch {
 	return Now
 }
 
-func (v *service) Dispatch(s *ServerStream) { v.batch = append(v.batch, s) }
+func (k *serviceCall) Dispatch() { k.v.batch = append(k.v.batch, k.s) }
 
 func (v *service) BatchEnd() {
 	for _, s := range v.batch {
@@ -82,7 +92,8 @@ func (v *service) BatchEnd() {
 	v.batch = v.batch[:0]
 }
 
-func (v *service) Reset(s *ServerStream, f *fault.Fault) {
+func (k *serviceCall) Reset(f *fault.Fault) {
+	v, s := k.v, k.s
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.calls[s] == nil {
@@ -92,7 +103,14 @@ func (v *service) Reset(s *ServerStream, f *fault.Fault) {
 	v.ended = append(v.ended, f)
 }
 
-func (v *service) Overloaded(s *ServerStream) {
+func (k *serviceCall) Refused(f *fault.Fault) {
+	k.v.mu.Lock()
+	defer k.v.mu.Unlock()
+	k.v.shut = append(k.v.shut, f)
+}
+
+func (k *serviceCall) Overloaded() {
+	v, s := k.v, k.s
 	v.mu.Lock()
 	v.over = append(v.over, s)
 	v.mu.Unlock()
@@ -134,6 +152,7 @@ func server(t *testing.T, cfg h2.Config, v *service, o ...peer.Options) (*h2.Con
 	conn := serverOn(t, b, cfg, v)
 	p := peer.Client(t, a, o...)
 	p.Handshake()
+	synctest.Wait() // its acknowledgement counts from now on
 	return conn, p
 }
 
@@ -251,21 +270,22 @@ func TestServerRefusals(t *testing.T) {
 	text := "text/plain; charset=utf-8"
 	tests := []struct {
 		name    string
+		id      fault.ID
 		changes []string
 		headers []string
 		body    string // of an answer that is no gRPC
 	}{
-		{"GET", []string{":method", "GET"}, []string{":status", "405", "allow", "POST", "content-type", text, "content-length", peer.Any, "grpc-status", peer.Absent},
+		{"GET", "wire.not-post", []string{":method", "GET"}, []string{":status", "405", "allow", "POST", "content-type", text, "content-length", peer.Any, "grpc-status", peer.Absent},
 			"wire.not-post: the request's method is \"GET\", gRPC wants POST\n"},
-		{"content-type", []string{"content-type", "text/html"}, []string{":status", "415", "content-type", text, "grpc-status", peer.Absent},
+		{"content-type", "wire.not-grpc-request", []string{"content-type", "text/html"}, []string{":status", "415", "content-type", text, "grpc-status", peer.Absent},
 			"wire.not-grpc-request: the request's content-type is \"text/html\", want application/grpc\n"},
-		{"timeout", []string{"grpc-timeout", "banana"}, []string{":status", "400", "content-type", "application/grpc", "grpc-status", "13"}, ""},
-		{"two authorities", []string{"+:authority", "other"}, []string{":status", "400", "grpc-status", "13"}, ""},
-		{"no authority", []string{":authority", peer.Absent}, []string{":status", "400", "grpc-status", "13"}, ""},
-		{"bad authority", []string{":authority", "a/b"}, []string{":status", "200", "content-type", "application/grpc", "grpc-status", "16"}, ""},
-		{"bad base64", []string{"a-bin", "!"}, []string{":status", "200", "grpc-status", "13"}, ""},
-		{"no method", []string{":path", "nothing"}, []string{":status", "200", "grpc-status", "12"}, ""},
-		{"huge", []string{"x-huge", strings.Repeat("x", 70<<10)}, []string{":status", "200", "grpc-status", "13"}, ""},
+		{"timeout", "wire.bad-timeout", []string{"grpc-timeout", "banana"}, []string{":status", "400", "content-type", "application/grpc", "grpc-status", "13"}, ""},
+		{"two authorities", "wire.authority", []string{"+:authority", "other"}, []string{":status", "400", "grpc-status", "13"}, ""},
+		{"no authority", "wire.authority", []string{":authority", peer.Absent}, []string{":status", "400", "grpc-status", "13"}, ""},
+		{"bad authority", "wire.authority", []string{":authority", "a/b"}, []string{":status", "200", "content-type", "application/grpc", "grpc-status", "16"}, ""},
+		{"bad base64", "wire.bad-metadata", []string{"a-bin", "!"}, []string{":status", "200", "grpc-status", "13"}, ""},
+		{"no method", "handler.unknown-method", []string{":path", "nothing"}, []string{":status", "200", "grpc-status", "12"}, ""},
+		{"huge", "http2.header-list", []string{"x-huge", strings.Repeat("x", 70<<10)}, []string{":status", "200", "grpc-status", "13"}, ""},
 	}
 	for _, tt := range tests {
 		for _, ended := range []bool{true, false} {
@@ -292,6 +312,11 @@ func TestServerRefusals(t *testing.T) {
 				p.WantQuiet(time.Second)
 				if n := conn.Active(); n != 0 {
 					t.Errorf("%d streams are left", n)
+				}
+				v.mu.Lock()
+				defer v.mu.Unlock()
+				if len(v.shut) != 1 || v.shut[0].ID() != tt.id || v.shut[0].Processed() != fault.No || v.shut[0].Side() != fault.Remote {
+					t.Errorf("the owner was told %+v, want %s", v.shut, tt.id)
 				}
 			})
 		}

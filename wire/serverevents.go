@@ -26,15 +26,16 @@ func (e *serverEvents) OnHeaders(b *h2.Block, end bool) {
 	}
 	s.head = requestOf(b)
 	if s.head.Refusal != nil {
+		s.Owner.Refused(s.head.Refusal.Fault)
 		s.refuse(s.head.Refusal, end)
 		return
 	}
-	s.mode = s.c.h.Open(s)
+	s.mode = s.Owner.Open()
 	s.opened = s.mode != Refused
 	s.recv.limit, s.recv.garbage, s.recv.budget = s.MaxRecv, fault.CodecRequestParse, s.c.budget
 	switch s.mode {
 	case Now:
-		s.c.h.Dispatch(s)
+		s.Owner.Dispatch()
 	case Whole:
 		s.recv.whole = true
 	}
@@ -54,7 +55,7 @@ func (e *serverEvents) OnData(p []byte, buf *h2.ReadBuf, end bool) {
 	case err == errOverBudget:
 		s.mode = Refused
 		s.recv.discard()
-		s.c.h.Overloaded(s)
+		s.Owner.Overloaded()
 	case err != nil:
 		s.badRequest(err.(*fault.Fault))
 	case end:
@@ -74,7 +75,7 @@ func (s *ServerStream) badRequest(f *fault.Fault) {
 	s.recv.finishUnderLock(f)
 	s.recv.mu.Unlock()
 	if whole {
-		s.c.h.Dispatch(s)
+		s.Owner.Dispatch()
 	}
 }
 
@@ -105,7 +106,7 @@ func (s *ServerStream) requestEnd() {
 	s.recv.finishUnderLock(err)
 	s.recv.mu.Unlock()
 	if whole {
-		s.c.h.Dispatch(s)
+		s.Owner.Dispatch()
 	}
 }
 
@@ -122,7 +123,7 @@ func (e *serverEvents) OnClose(err error) {
 	s.recv.mu.Unlock()
 	s.mode = Refused
 	if s.opened {
-		s.c.h.Reset(s, f)
+		s.Owner.Reset(f)
 	}
 }
 
