@@ -59,13 +59,14 @@ func clientReady(t *testing.T, nc net.Conn, cfg h2.Config) (*h2.Conn, chan struc
 	return conn, q.ready
 }
 
-// client is a client's connection and the scripted server behind it.
+// client is, in a bubble, a client's connection and the scripted server behind it.
 func client(t *testing.T, cfg h2.Config, o ...peer.Options) (*h2.Conn, *peer.T) {
 	t.Helper()
 	a, b := simnet.Pipe(simnet.Options{})
 	conn := clientOn(t, a, cfg)
 	p := peer.Server(t, b, o...)
 	p.Handshake()
+	synctest.Wait() // its acknowledgement counts from now on
 	return conn, p
 }
 
