@@ -222,7 +222,7 @@ func (p *policy) NewSubConn(addrs []resolver.Address, o balancer.NewSubConnOptio
 	if p.closed {
 		return nil, ErrClosed
 	}
-	s := newSubchannel(p.host.session.c, p, addrs, o.StateListener)
+	s := newSubchannel(p.host.session.c, p, addrs, o)
 	if !p.host.session.c.addSub(s) {
 		return nil, ErrClosed
 	}

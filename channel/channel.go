@@ -77,9 +77,13 @@ type Config struct {
 	Sink event.Sink
 	// Metrics is handed to balancers and resolvers; nil drops measurements.
 	Metrics estats.MetricsRecorder
+	// HealthCheck watches the health of connections where the service config has
+	// a healthCheckConfig and the balancing policy asks. Nil: they count as
+	// healthy.
+	HealthCheck HealthCheck
 	// SubchannelConn returns a grpc.ClientConnInterface whose calls use one
 	// subchannel only, by [Subchannel.Pick]. Balancers need it for producers,
-	// such as client-side health checks and ORCA reports.
+	// such as ORCA reports.
 	SubchannelConn func(*Subchannel) any
 }
 

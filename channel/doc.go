@@ -11,6 +11,7 @@
 //	serviceconfig.go, methodconfig.go, configjson.go  what the service says of its calls
 //	subchannel.go  the state machine of one connection
 //	link.go        one attempt: dial.go, proxy.go, then tls.go, then preface.go
+//	health.go      does the server say that it serves?
 //	keepalive.go   is the server still there?
 //	pick.go        calls ask the picker and get a connection, or the fault that stands in the way
 //

@@ -170,12 +170,17 @@ func TestKeepaliveCalm(t *testing.T) {
 		c := newChannel(t, "passthrough:///10.0.0.2:443", Config{Dialer: pp.dial, Sink: tr,
 			Keepalive: keepalive.ClientParameters{Time: 10 * time.Second}})
 		for _, say := range []string{"too_many_pings", "too_many_pings", "other", "silence"} {
-			c.Connect()
-			p := peer.Server(t, <-pp.servers, peer.Options{NoPingAck: say == "silence", Timeout: time.Hour, Skip: []http2.FrameType{http2.FrameSettings, http2.FrameWindowUpdate}})
-			p.Handshake()
-			tr.do("connect, call, wait for a ping", func() {
+			var p *peer.T
+			tr.do("connect", func() {
+				c.Connect()
+				p = peer.Server(t, <-pp.servers, peer.Options{NoPingAck: say == "silence", Timeout: time.Hour, Skip: []http2.FrameType{http2.FrameSettings, http2.FrameWindowUpdate}})
+				p.Handshake()
+			})
+			tr.do("call, headers come after 1 ms, wait for a ping", func() {
 				openStream(t, mustPick(t, c))
 				p.WantHeaders(1)
+				time.Sleep(time.Millisecond)
+				p.SendHeaders(1, false, ":status", "200", "content-type", "application/grpc")
 				p.WantPing(false)
 				tr.note("peer", "PING received")
 			})

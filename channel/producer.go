@@ -25,8 +25,6 @@ type producer struct {
 	refs  int // guarded by producers.mu
 }
 
-type healthListener struct{ tell func(balancer.SubConnState) }
-
 // GetOrBuildProducer implements balancer.SubConn. The producer is shared by
 // those who ask with the same builder, and closed with the last of them or
 // when the subchannel's state changes.
@@ -65,28 +63,6 @@ func (e *producers) release(b balancer.ProducerBuilder, p *producer) {
 	}
 }
 
-// RegisterHealthListener implements balancer.SubConn. A READY subchannel
-// counts as healthy: its listener is told so once.
-func (s *Subchannel) RegisterHealthListener(f func(balancer.SubConnState)) {
-	e := &s.extras
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.health = nil
-	if f == nil || e.state != connectivity.Ready {
-		return
-	}
-	h := &healthListener{tell: f}
-	e.health = h
-	s.policy.tell(func() {
-		e.mu.Lock()
-		current := e.health == h
-		e.mu.Unlock()
-		if current {
-			h.tell(balancer.SubConnState{ConnectivityState: connectivity.Ready})
-		}
-	})
-}
-
 // stateChanged runs just before the balancer is told.
 func (e *producers) stateChanged(state connectivity.State) {
 	e.mu.Lock()
@@ -99,9 +75,17 @@ func (e *producers) stateChanged(state connectivity.State) {
 func (e *producers) stop() {
 	e.mu.Lock()
 	made := e.made
-	e.made, e.health = nil, nil
+	e.made = nil
+	e.endHealthLocked()
 	e.mu.Unlock()
 	for _, p := range made {
 		p.close()
+	}
+}
+
+func (e *producers) endHealthLocked() {
+	if e.health != nil {
+		e.health.cancel()
+		e.health = nil
 	}
 }

@@ -44,10 +44,11 @@ import (
 type Subchannel struct {
 	balancer.SubConn // nil: asked for by the interface; every public method is here or in producer.go
 
-	c      *Channel
-	policy *policy
-	listen func(balancer.SubConnState)
-	ready  atomic.Pointer[link] // the connection in READY, else nil
+	c       *Channel
+	policy  *policy
+	listen  func(balancer.SubConnState)
+	checked bool                 // listen hears of health, too
+	ready   atomic.Pointer[link] // the connection in READY, else nil
 
 	mu       sync.Mutex
 	state    connectivity.State // guarded by mu
@@ -78,8 +79,8 @@ func (a *attempt) end() {
 	a.overdue.Stop()
 }
 
-func newSubchannel(c *Channel, p *policy, addrs []resolver.Address, listen func(balancer.SubConnState)) *Subchannel {
-	s := &Subchannel{c: c, policy: p, addrs: slices.Clone(addrs), listen: listen}
+func newSubchannel(c *Channel, p *policy, addrs []resolver.Address, o balancer.NewSubConnOptions) *Subchannel {
+	s := &Subchannel{c: c, policy: p, addrs: slices.Clone(addrs), listen: o.StateListener, checked: o.HealthCheckEnabled}
 	if s.listen == nil {
 		s.listen = func(st balancer.SubConnState) { p.b.UpdateSubConnState(s, st) }
 	}
@@ -91,6 +92,16 @@ func (s *Subchannel) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return fmt.Sprintf("subchannel %s", s.addrs[0].Addr)
+}
+
+// address is the connection's, or the first.
+func (s *Subchannel) address() string {
+	if l := s.ready.Load(); l != nil {
+		return l.addr.Addr
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addrs[0].Addr
 }
 
 // State returns the subchannel's state and, unless it is READY, why the last
@@ -308,6 +319,10 @@ func (s *Subchannel) enterLocked(state connectivity.State, f *fault.Fault) {
 	}
 	s.policy.tell(func() {
 		s.extras.stateChanged(state)
+		if state == connectivity.Ready && s.checked {
+			s.RegisterHealthListener(s.listen)
+			return
+		}
 		s.listen(told)
 	})
 }
