@@ -91,13 +91,25 @@ func (d *dialogue) end() *ConnError {
 	case <-time.After(time.Minute):
 		d.t.Fatal("the connection goes on")
 	}
-	synctest.Wait()
+	d.until("Closed is called", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return d.ended != nil })
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ended == nil || d.ended != d.c.Err() {
 		d.t.Fatalf("Closed said %v, Err says %v", d.ended, d.c.Err())
 	}
 	return d.ended
+}
+
+// until waits for what comes soon, in fake time or real.
+func (d *dialogue) until(what string, is func() bool) {
+	d.t.Helper()
+	for range 5000 {
+		if is() {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	d.t.Fatalf("it never happened that %s", what)
 }
 
 func (d *dialogue) wantEnd(kind Kind, code Code) *ConnError {

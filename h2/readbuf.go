@@ -17,7 +17,7 @@ type ReadBuf struct {
 
 // The sizes of read buffers: a connection starts with the first, moves up when
 // a read fills what it has, and back down when reads stay small.
-var readSizes = [...]int{2 << 10, 32 << 10, 128 << 10}
+var readSizes = [...]int{512, 4 << 10, 32 << 10, 128 << 10}
 
 var readPools [len(readSizes)]sync.Pool
 

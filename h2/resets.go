@@ -4,16 +4,22 @@ package h2
 
 import "time"
 
+// resetsKept is how many resets are remembered.
+const resetsKept = 128
+
 // resetRing remembers the streams that this side reset last: frames for them
 // that were under way are no violation.
 type resetRing struct {
-	ids       [128]uint32
+	ids       []uint32 // made by the first reset
 	n         int
 	forgotten uint32 // the highest id that had to make room
 }
 
 func (r *resetRing) add(id uint32) {
-	p := &r.ids[r.n%len(r.ids)]
+	if r.ids == nil {
+		r.ids = make([]uint32, resetsKept)
+	}
+	p := &r.ids[r.n%resetsKept]
 	r.forgotten = max(r.forgotten, *p)
 	*p = id
 	r.n++

@@ -277,8 +277,8 @@ type recent struct {
 }
 
 const (
-	recentSlots = 64
-	// recentLen bounds the strings remembered, in bytes: 32 KiB in all.
+	recentSlots = 16
+	// recentLen bounds the strings remembered, in bytes: 8 KiB in all.
 	recentLen = 256
 )
 
