@@ -72,9 +72,10 @@ func (c *chunk) release() {
 const (
 	// smallChunk is the memory taken for messages that fit it.
 	smallChunk = 2 << 10
-	// distrust bounds what is taken for a message on the word of its prefix
-	// alone; as it arrives, twice as much again.
-	distrust = 64 << 10
+	// trusted bounds what is taken for a message on the word of its prefix, from
+	// a stream that has sent one as large. Else it is twice what has arrived: a
+	// prefix that promises much costs its sender as much.
+	trusted = 64 << 10
 )
 
 // receiver assembles the messages of one stream (gRPC over HTTP/2,
@@ -190,7 +191,7 @@ func (r *receiver) lendLocked(p []byte, buf *h2.ReadBuf, last bool) int {
 		return 0 // it may wait for long: a few bytes must not hold a large buffer
 	}
 	buf.Retain()
-	r.lent = Message{Data: p[codec.PrefixLen:total], Compressed: p[0] == 1, read: buf}
+	r.lent = Message{Data: p[codec.PrefixLen:total:total], Compressed: p[0] == 1, read: buf}
 	r.hasLent = true
 	r.got++
 	return total
@@ -204,7 +205,7 @@ func (r *receiver) gatherLocked(p []byte) (int, *fault.Fault) {
 			r.arrived = r.have
 			return n, nil
 		}
-		if f := r.startLocked(); f != nil {
+		if f := r.startLocked(len(p) - n); f != nil {
 			return n, f
 		}
 		r.arrived = codec.PrefixLen
@@ -224,8 +225,9 @@ func (r *receiver) gatherLocked(p []byte) (int, *fault.Fault) {
 	return n, nil
 }
 
-// startLocked judges the prefix and makes room for its message.
-func (r *receiver) startLocked() *fault.Fault {
+// startLocked judges the prefix and makes room for its message, of which here
+// bytes have come.
+func (r *receiver) startLocked(here int) *fault.Fault {
 	if r.prefix[0] > 1 {
 		return r.garbage.Newf(fault.Args{Side: fault.Remote},
 			"a message's prefix starts with %#02x, want 0 or 1: these are no length-prefixed messages", r.prefix[0])
@@ -237,7 +239,7 @@ func (r *receiver) startLocked() *fault.Fault {
 	r.need = int(n)
 	total := codec.PrefixLen + r.need
 	if k := len(r.chunks); k == 0 || cap(r.chunks[k-1].buf.B)-len(r.chunks[k-1].buf.B) < total {
-		r.chunks = append(r.chunks, newChunk(max(smallChunk, min(total, max(distrust, r.trust)))))
+		r.chunks = append(r.chunks, newChunk(max(smallChunk, min(total, max(2*(codec.PrefixLen+here), min(r.trust, trusted))))))
 	}
 	c := r.chunks[len(r.chunks)-1]
 	c.buf.B = append(c.buf.B, r.prefix[:]...)

@@ -298,7 +298,7 @@ func TestReceiverMemory(t *testing.T) {
 	g = newRig(t, 1<<30)
 	claim := []byte{0, 0x3F, 0xFF, 0xFF, 0xFF}
 	g.r.data(claim, nil, false)
-	if n := held(g.r); n > 2*distrust {
+	if n := held(g.r); n > smallChunk {
 		t.Errorf("a prefix alone holds %d bytes", n)
 	}
 	for range 1000 {
