@@ -214,11 +214,11 @@ func TestFloodsAreBorne(t *testing.T) {
 		rounds int
 		round  func(i int) []byte
 	}{
-		{"tiny DATA", 100_000, func(int) []byte { return raw(frame.Data, 0, 1, 'x') }},
-		{"window updates", 50_000, func(int) []byte { return raw(frame.WindowUpdate, 0, 1, 0, 0, 0, 1) }},
-		{"window updates on a closed stream", 50_000, func(int) []byte { return raw(frame.WindowUpdate, 0, 3, 0, 0, 0, 1) }},
-		{"RST_STREAM on a closed stream", 50_000, func(int) []byte { return raw(frame.RSTStream, 0, 3, 0, 0, 0, 8) }},
-		{"SETTINGS of 20000 window sizes", 100, func(i int) []byte {
+		{"tiny DATA", 40_000, func(int) []byte { return raw(frame.Data, 0, 1, 'x') }},
+		{"window updates", 20_000, func(int) []byte { return raw(frame.WindowUpdate, 0, 1, 0, 0, 0, 1) }},
+		{"window updates on a closed stream", 20_000, func(int) []byte { return raw(frame.WindowUpdate, 0, 3, 0, 0, 0, 1) }},
+		{"RST_STREAM on a closed stream", 20_000, func(int) []byte { return raw(frame.RSTStream, 0, 3, 0, 0, 0, 8) }},
+		{"SETTINGS of 20000 window sizes", 30, func(i int) []byte {
 			var p []byte
 			for n := range uint32(20_000) {
 				p = binary.BigEndian.AppendUint16(p, uint16(frame.SettingInitialWindowSize))

@@ -152,6 +152,7 @@ func TestNotHTTP2(t *testing.T) {
 	t.Run("nothing at all", func(t *testing.T) {
 		inBubble(t, func(t *testing.T) {
 			d := asClient(t, Config{}, simnet.Options{})
+			synctest.Wait() // all is written
 			d.p.Close()
 			if err := d.wantEnd(Lost, 0); err.First != nil || err.Err != io.EOF || err.By != Peer {
 				t.Errorf("%+v", err)
