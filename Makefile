@@ -26,7 +26,7 @@ fuzz: ## each fuzz target for a moment
 bench: ## compare with grpc-go, connect-go and a raw TCP echo (takes minutes)
 	go -C bench run .
 
-conformance: ## SUITE=interop, h2spec or all (the default)
+conformance: ## SUITE=interop, connect, h2spec or all (the default)
 	go -C conformance run ./cmd/conformance -suite $(SUITE)
 
 baseline: ## the same suites against grpc-go and net/http

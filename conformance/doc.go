@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package conformance holds Faultline against the suites that others wrote:
-// grpc-go's interop cases in interop and h2spec in h2spec.
+// grpc-go's interop cases in interop, connectconformance in connect and h2spec
+// in h2spec.
 //
 // It is a module of its own, so that what the suites need stays out of the
 // library's requirements, and it carries no compatibility promise. The

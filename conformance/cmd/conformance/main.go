@@ -12,9 +12,11 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"time"
 
 	"github.com/faultline-rpc/faultline/conformance"
+	"github.com/faultline-rpc/faultline/conformance/connect"
 	"github.com/faultline-rpc/faultline/conformance/h2spec"
 	"github.com/faultline-rpc/faultline/conformance/interop"
 	"github.com/faultline-rpc/faultline/conformance/known"
@@ -30,7 +32,7 @@ func main() {
 func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 	fs := flag.NewFlagSet("conformance", flag.ContinueOnError)
 	fs.SetOutput(errOut)
-	suite := fs.String("suite", "all", "what to run: interop, h2spec or all")
+	suite := fs.String("suite", "all", "what to run: interop, connect, h2spec or all")
 	baseline := fs.Bool("baseline", false, "run grpc-go and net/http instead of Faultline; compares with no list")
 	verbose := fs.Bool("v", false, "print a line for every case")
 	if err := fs.Parse(args); err != nil {
@@ -41,10 +43,10 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 		return 2
 	}
 	suites := map[string][]func(context.Context, bool) ([]group, error){
-		"interop": {runInterop}, "h2spec": {runH2spec}, "all": {runInterop, runH2spec},
+		"interop": {runInterop}, "connect": {runConnect}, "h2spec": {runH2spec}, "all": {runInterop, runConnect, runH2spec},
 	}[*suite]
 	if suites == nil {
-		fmt.Fprintf(errOut, "conformance: there is no suite %q: choose interop, h2spec or all\n", *suite)
+		fmt.Fprintf(errOut, "conformance: there is no suite %q: choose interop, connect, h2spec or all\n", *suite)
 		return 2
 	}
 	code := 0
@@ -65,8 +67,9 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 
 // group is a line of the summary: results that are counted together.
 type group struct {
-	suite, title string
-	results      []known.Result
+	list    string // which list of known failures speaks of it
+	title   string
+	results []known.Result
 }
 
 func runInterop(ctx context.Context, baseline bool) ([]group, error) {
@@ -81,6 +84,27 @@ func runInterop(ctx context.Context, baseline bool) ([]group, error) {
 			return nil, err
 		}
 		out = append(out, group{"interop", "interop " + p.Name, rs})
+	}
+	return out, nil
+}
+
+func runConnect(ctx context.Context, baseline bool) ([]group, error) {
+	engine, suffix := "faultline", ""
+	if baseline {
+		engine, suffix = "grpc-go", " baseline"
+	}
+	suite, err := connect.Build(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer suite.Close()
+	var out []group
+	for _, mode := range []string{"server", "client"} {
+		rs, err := suite.Run(ctx, mode, engine, "")
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, group{"connect-" + mode, "connect " + mode + suffix, rs})
 	}
 	return out, nil
 }
@@ -105,35 +129,43 @@ func runH2spec(ctx context.Context, baseline bool) ([]group, error) {
 	return []group{{"h2spec", title, rs}}, nil
 }
 
-// report prints the groups of one suite, what differs from its list of known
+// report prints the groups of one suite, what differs from its lists of known
 // failures, and last a line per group. It returns whether nothing differs.
 func report(out io.Writer, groups []group, baseline, verbose bool, took time.Duration) bool {
-	var all []known.Result
+	var order []string
+	lists := map[string][]known.Result{}
 	for _, g := range groups {
-		all = append(all, g.results...)
-	}
-	for _, r := range all {
-		switch {
-		case r.Err != nil && (verbose || baseline):
-			fmt.Fprintf(out, "FAIL %s: %v\n", r.Name, r.Err)
-		case verbose:
-			fmt.Fprintf(out, "ok   %s\n", r.Name)
+		if lists[g.list] == nil {
+			order = append(order, g.list)
 		}
+		lists[g.list] = append(lists[g.list], g.results...)
 	}
-	var differ []string
-	if !baseline {
-		list, err := conformance.KnownFailing(groups[0].suite)
+	good := true
+	for _, name := range order {
+		for _, r := range lists[name] {
+			switch {
+			case r.Err != nil && (verbose || baseline):
+				fmt.Fprintf(out, "FAIL %s: %v\n", r.Name, r.Err)
+			case verbose:
+				fmt.Fprintf(out, "ok   %s\n", r.Name)
+			}
+		}
+		if baseline {
+			continue
+		}
+		list, err := conformance.KnownFailing(name)
+		differ := list.Compare(lists[name])
 		if err != nil {
 			differ = append(differ, err.Error())
 		}
-		differ = append(differ, list.Compare(all)...)
+		for _, d := range differ {
+			fmt.Fprintf(out, "%s: %s\n", name, d)
+		}
+		good = good && len(differ) == 0
 	}
-	for _, d := range differ {
-		fmt.Fprintln(out, d)
-	}
-	fmt.Fprintf(out, "%s took %.1f s\n", groups[0].suite, took.Seconds())
+	fmt.Fprintf(out, "%s took %.1f s\n", strings.Join(order, " and "), took.Seconds())
 	for _, g := range groups {
 		fmt.Fprintf(out, "%s: %d of %d\n", g.title, known.Passed(g.results), len(g.results))
 	}
-	return len(differ) == 0
+	return good
 }

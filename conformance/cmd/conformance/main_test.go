@@ -16,7 +16,7 @@ func TestWrongUse(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"-suite", "grpc"}, `no suite "grpc": choose interop, h2spec or all`},
+		{[]string{"-suite", "grpc"}, `no suite "grpc": choose interop, connect, h2spec or all`},
 		{[]string{"h2spec"}, `"h2spec" is not understood`},
 		{[]string{"-nope"}, "-nope"},
 	} {
