@@ -81,7 +81,8 @@ func quickAnswers(nc net.Conn) {
 	}
 	settings := []byte{0, 0, 0, 4, 0, 0, 0, 0, 0}
 	ack := []byte{0, 0, 0, 4, 1, 0, 0, 0, 0}
-	if _, err := nc.Write(settings); err != nil {
+	window := []byte{0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0, 0, 0} // of the connection: enough for good
+	if _, err := nc.Write(append(settings, window...)); err != nil {
 		return
 	}
 	blocks := [][2]string{

@@ -167,7 +167,7 @@ var circumstances = []circumstance{
 	{name: "HTTP 503", answer: []peer.Answer{peer.HTTPStatus(503, "text/plain", "upstream")},
 		entry: fault.WireHTTPStatus, code: codes.Unavailable, side: fault.Between, processed: fault.Maybe, requests: 1},
 	{name: "does not parse", answer: []peer.Answer{peer.OK([]byte{0xff})},
-		entry: fault.CodecResponseParse, code: codes.Internal, side: fault.Local, processed: fault.Yes, requests: 1},
+		entry: fault.CodecResponseParse, code: codes.Internal, side: fault.Remote, processed: fault.Yes, requests: 1},
 	{name: "too large", answer: []peer.Answer{peer.Oversized(5 << 20)},
 		entry: fault.CodecTooLarge, code: codes.ResourceExhausted, side: fault.Local, processed: fault.Yes, says: "MaxCallRecvMsgSize", requests: 1},
 	{name: "too large by option", answer: []peer.Answer{peer.OK(text("pong"))}, opts: []grpc.CallOption{grpc.MaxCallRecvMsgSize(3)},

@@ -27,7 +27,9 @@ func (c *call) deliver(m *wire.Message, reply any) *fault.Fault {
 		data = b.B
 	}
 	if err := c.codec.Decode(data, reply); err != nil {
-		return fault.CodecResponseParse.Newf(c.received(err), "codec %q cannot unmarshal the response of %d bytes into %T: %v", c.codec.Name(), len(data), reply, err)
+		a := c.received(err)
+		a.Side = fault.Remote // the peer sent it
+		return fault.CodecResponseParse.Newf(a, "codec %q cannot unmarshal the response of %d bytes into %T: %v", c.codec.Name(), len(data), reply, err)
 	}
 	if c.watch != nil {
 		c.watch.handle(&stats.InPayload{Client: true, Payload: reply, Length: len(data), CompressedLength: len(m.Data),
