@@ -239,7 +239,7 @@ func TestCloseWithAPeerThatDoesNotRead(t *testing.T) {
 				time.Sleep(time.Minute) // no timer goes on
 				d.c.mu.Lock()
 				defer d.c.mu.Unlock()
-				if d.c.out.shrink || cap(d.c.out.b)+cap(d.c.out.spare) != 0 {
+				if d.c.out.wake != nil || cap(d.c.out.b)+cap(d.c.out.spare) != 0 {
 					t.Error("the write buffer is still held")
 				}
 			})

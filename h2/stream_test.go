@@ -146,7 +146,7 @@ func TestWriteBuffersShrinkInQuiet(t *testing.T) {
 		if n := caps(); n < 60000 {
 			t.Errorf("%d bytes right after", n)
 		}
-		time.Sleep(2*shrinkAfter + time.Millisecond)
+		time.Sleep(2*quietTime + time.Millisecond)
 		if n := caps(); n > 2*keepBuffer {
 			t.Errorf("%d bytes after a quiet time", n)
 		}
