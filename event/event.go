@@ -92,6 +92,15 @@ type CallRetried struct {
 	Err         error // why the one before failed
 }
 
+// CallRefused: a server answered a call without its handler. Err is the fault,
+// which says why and whose doing it was.
+type CallRefused struct {
+	Method string // as the peer named it, at most 256 bytes; "" if it named none
+	Conn   uint64
+	Stream uint32
+	Err    error
+}
+
 // HandlerPanicked: a handler panicked; its caller got the reference alone.
 type HandlerPanicked struct {
 	Method    string
@@ -134,6 +143,9 @@ func (Resolved) Name() string { return "channel.resolved" }
 
 // Name implements Event.
 func (CallRetried) Name() string { return "call.retried" }
+
+// Name implements Event.
+func (CallRefused) Name() string { return "server.call-refused" }
 
 // Name implements Event.
 func (HandlerPanicked) Name() string { return "server.handler-panicked" }

@@ -151,20 +151,24 @@ func (k *call) decodeUnary(m any) error {
 func (k *call) unmarshal(msg *wire.Message, m any) error {
 	defer msg.Free()
 	data := msg.Data
+	processed := fault.No
+	if k.method.clientStreams() { // its handler runs before its messages have come
+		processed = fault.Yes
+	}
 	if msg.Compressed {
 		if k.comp == nil {
-			return k.raise(fault.CodecResponseCompressor.Newf(fault.Args{Side: fault.Remote, Processed: fault.No},
+			return k.raise(fault.CodecResponseCompressor.Newf(fault.Args{Side: fault.Remote, Processed: processed},
 				"a message of the request is marked as compressed, but grpc-encoding names no compression"))
 		}
 		b, err := codec.Decompress(k.comp, data, k.conn.srv.recvMax)
 		if err != nil {
-			return k.raise(k.decompressFault(err))
+			return k.raise(k.decompressFault(err).WithProcessed(processed))
 		}
 		defer b.Free()
 		data = b.B
 	}
 	if err := k.codec.Decode(data, m); err != nil {
-		return k.raise(fault.CodecRequestParse.Newf(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: err},
+		return k.raise(fault.CodecRequestParse.Newf(fault.Args{Side: fault.Remote, Processed: processed, Cause: err},
 			"codec %q cannot parse the request as %T: %v", k.codec.Name(), m, err))
 	}
 	if k.watch != nil {
@@ -175,9 +179,9 @@ func (k *call) unmarshal(msg *wire.Message, m any) error {
 
 func (k *call) decompressFault(err error) *fault.Fault {
 	if f, ok := fault.From(err); ok { // codec.too-large
-		return f.WithProcessed(fault.No)
+		return f
 	}
-	return fault.CodecDecompress.Newf(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: err,
+	return fault.CodecDecompress.Newf(fault.Args{Side: fault.Remote, Cause: err,
 		Evidence: &fault.Evidence{Encoding: k.comp.Name()}}, "the request does not decompress with %q: %v", k.comp.Name(), err)
 }
 
@@ -247,6 +251,9 @@ func (k *call) finish(err error) {
 	k.headerSent = true
 	x.mu.Unlock()
 	st, err := k.statusOf(err, raised)
+	if f, ok := err.(*fault.Fault); ok && (f == raised || f == k.refusal) && f.Processed() == fault.No {
+		k.recordRefusal(f)
+	}
 	if k.refusal != nil && k.refusal.Entry() == fault.CodecCompressorUnsupported {
 		// "the response must have the UNIMPLEMENTED status and must have
 		// grpc-accept-encoding" (doc/compression.md of grpc/grpc)

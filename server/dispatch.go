@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/faultline-rpc/faultline/codec"
+	"github.com/faultline-rpc/faultline/event"
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/wire"
 )
@@ -179,7 +180,14 @@ func (e *events) Reset(f *fault.Fault) {
 }
 
 // Refused implements wire.CallHandler.
-func (e *events) Refused(*fault.Fault) {}
+func (e *events) Refused(f *fault.Fault) { (*call)(e).recordRefusal(f) }
+
+// recordRefusal has observers learn of an answer given without a handler.
+func (k *call) recordRefusal(f *fault.Fault) {
+	if sink := k.conn.srv.cfg.Sink; sink != nil {
+		sink.Record(event.CallRefused{Method: clip(k.Head().Path), Conn: k.conn.id, Stream: k.ID(), Err: f})
+	}
+}
 
 // forget ends a call that no worker has. It is not used again: wire may still
 // be looking at it.

@@ -21,6 +21,7 @@ import (
 	"github.com/faultline-rpc/faultline/codec"
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/internal/peer"
+	"github.com/faultline-rpc/faultline/status"
 )
 
 func TestCompression(t *testing.T) {
@@ -103,6 +104,9 @@ func TestBadRequests(t *testing.T) {
 			}
 			if ran {
 				t.Error("the handler ran")
+			}
+			if list := r.refusals(); len(list) != 1 || status.Code(list[0].Err) != tc.code || list[0].Stream != 1 {
+				t.Errorf("recorded: %+v", list)
 			}
 			if log := r.log.String(); log != "" {
 				t.Errorf("log: %s", log)

@@ -39,8 +39,7 @@ type Case struct {
 	Why string `json:"why,omitempty"`
 }
 
-// Outcome is a failure in the catalogue's terms. "-" stands for what a role
-// does not tell.
+// Outcome is a failure in the catalogue's terms.
 type Outcome struct {
 	ID        string `json:"id"`
 	Code      string `json:"code"`

@@ -134,7 +134,7 @@ func refusedCall(ctx context.Context, l *lab, path string, payload []byte, chang
 	if err != nil {
 		return Observation{}, err
 	}
-	return refused(r, s)
+	return agreed(r, s.refusal(ctx))
 }
 
 func goAwayClient(ctx context.Context, l *lab) (Observation, error) {

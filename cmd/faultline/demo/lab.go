@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -143,9 +142,6 @@ type Observation struct {
 	Message string `json:"message,omitempty"`
 }
 
-// none stands for what a role does not tell.
-const none = "-"
-
 // observed is what an error says of itself.
 func observed(err error) (Observation, error) {
 	if err == nil {
@@ -181,23 +177,4 @@ func wireCode(r *peer.Response) (string, error) {
 		return "", fmt.Errorf("the answer's grpc-status is %q, want a number; its grpc-message is %q", text, r.Get("grpc-message"))
 	}
 	return codes.Name(codes.Code(n)), nil
-}
-
-// refused is an answer to a call that no handler saw and of which the server
-// keeps no record: what its text says, which opens with the circumstance, and
-// that no handler ran.
-func refused(r *peer.Response, s *served) (Observation, error) {
-	code, err := wireCode(r)
-	if err != nil {
-		return Observation{}, err
-	}
-	o := Observation{Outcome{none, code, none, none, none}, r.Get("grpc-message")}
-	id, _, _ := strings.Cut(o.Message, ": ")
-	if e := fault.Lookup(fault.ID(id)); e != nil {
-		o.ID, o.Layer = id, e.Layer.String()
-	}
-	if s.handled.Load() == 0 {
-		o.Processed = fault.No.String()
-	}
-	return o, nil
 }

@@ -118,7 +118,7 @@ func overloadedServer(ctx context.Context, l *lab) (Observation, error) {
 	if err != nil {
 		return Observation{}, err
 	}
-	return refused(r, s)
+	return agreed(r, s.refusal(ctx))
 }
 
 // overloadedStreamServer lets a handler wait for a message that is more than

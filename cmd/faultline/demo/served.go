@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,18 +17,19 @@ import (
 
 	"github.com/faultline-rpc/faultline"
 	"github.com/faultline-rpc/faultline/cmd/faultline/testservice"
+	"github.com/faultline-rpc/faultline/event"
 )
 
 // served is a server of ours and what it records.
 type served struct {
 	*faultline.Server
 	addr    string
-	handled atomic.Int64  // handlers that started
 	began   chan struct{} // a value for each handler that started
 	release chan struct{} // closed when handlers that hold on may go
 	freed   sync.Once
 	ends    chan error // how calls ended, as the server reports it
 	causes  chan error // why contexts of handlers ended
+	refused chan error // why calls were answered without their handlers
 }
 
 // handler is what a unary call, or a client-streaming one, does in place of
@@ -43,10 +43,11 @@ const records = 16
 func (l *lab) serve(h handler, opts ...faultline.ServerOption) (*served, error) {
 	s := &served{
 		began: make(chan struct{}, records), release: make(chan struct{}),
-		ends: make(chan error, records), causes: make(chan error, records),
+		ends: make(chan error, records), causes: make(chan error, records), refused: make(chan error, records),
 	}
 	opts = append([]faultline.ServerOption{
-		faultline.StatsHandler((*recorder)(s)), faultline.WaitForHandlers(true), faultline.Logger(slog.New(slog.DiscardHandler)),
+		faultline.StatsHandler((*recorder)(s)), faultline.EventSink((*recorder)(s)),
+		faultline.WaitForHandlers(true), faultline.Logger(slog.New(slog.DiscardHandler)),
 	}, opts...)
 	s.Server = faultline.NewServer(opts...)
 	testpb.RegisterTestServiceServer(s.Server, &service{s: s, handler: h})
@@ -85,6 +86,11 @@ func (s *served) end(ctx context.Context) error {
 // cause waits for the end of a handler's context and returns its cause.
 func (s *served) cause(ctx context.Context) error {
 	return record(ctx, s.causes, "the end of the handler's context")
+}
+
+// refusal waits for a call that no handler saw, and returns why it was refused.
+func (s *served) refusal(ctx context.Context) error {
+	return record(ctx, s.refused, "the server's record of the call's refusal")
 }
 
 func record(ctx context.Context, from <-chan error, what string) error {
@@ -144,7 +150,6 @@ type service struct {
 }
 
 func (v *service) run(ctx context.Context) (own bool, err error) {
-	v.s.handled.Add(1)
 	note(v.s.began, struct{}{})
 	if v.handler == nil {
 		return false, nil
@@ -170,6 +175,13 @@ func (v *service) StreamingInputCall(s grpc.ClientStreamingServer[testpb.Streami
 
 // recorder is a served as its server's calls report to it.
 type recorder served
+
+// Record implements event.Sink.
+func (r *recorder) Record(e event.Event) {
+	if e, ok := e.(event.CallRefused); ok {
+		note(r.refused, e.Err)
+	}
+}
 
 // TagRPC implements stats.Handler.
 func (*recorder) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }

@@ -86,7 +86,7 @@ func (t *Table) line(cells []string, style string) {
 	b.WriteString("    ")
 	for i, cell := range cells {
 		if cell == "" && i < len(columns)-1 {
-			cell = none
+			cell = "-"
 		}
 		fmt.Fprintf(&b, "%-*s  ", t.wide[i], cell)
 	}
