@@ -109,7 +109,7 @@ func TestServerDrainIdle(t *testing.T) {
 		// The client may keep its end open; not for long.
 		start := time.Now()
 		d.wantEnd(Closed, NoError)
-		if took := time.Since(start); took > closeTimeout {
+		if took := d.at.Sub(start); took > closeTimeout {
 			t.Errorf("it took %v", took)
 		}
 		d = asServer(t, Config{}, simnet.Options{}) // before the client said anything
@@ -230,7 +230,7 @@ func TestCloseWithAPeerThatDoesNotRead(t *testing.T) {
 				start := time.Now()
 				closing(d.c)
 				err := d.end()
-				if took := time.Since(start); took > closeTimeout || name == "Abort" && took != 0 {
+				if took := d.at.Sub(start); took > closeTimeout || name == "Abort" && took != 0 {
 					t.Errorf("it took %v", took)
 				}
 				if name == "Abort" && (err.Kind != Aborted || !errors.Is(err, errOver)) || name == "Close" && err.Kind != Closed {
@@ -424,7 +424,7 @@ func TestFailedWriteEndsSoon(t *testing.T) {
 		d.c = NewClient(cn, Config{}, d)
 		d.run()
 		err := d.wantEnd(Lost, 0)
-		if took := time.Since(start); took > lingerTime || !errors.Is(err, syscall.EPIPE) {
+		if took := d.at.Sub(start); took > lingerTime || !errors.Is(err, syscall.EPIPE) {
 			t.Errorf("after %v: %v", took, err)
 		}
 	})

@@ -32,6 +32,7 @@ type dialogue struct {
 	hold    bool           // accepted streams do not consume
 	accept  func() *Stream // makes the streams, if set
 	bufSize int            // of the reader, after the last batch
+	at      time.Time      // when the end was seen
 }
 
 func (d *dialogue) Ready() { d.mu.Lock(); defer d.mu.Unlock(); d.ready++ }
@@ -91,6 +92,7 @@ func (d *dialogue) end() *ConnError {
 	case <-time.After(time.Minute):
 		d.t.Fatal("the connection goes on")
 	}
+	d.at = time.Now()
 	d.until("Closed is called", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return d.ended != nil })
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -69,7 +69,7 @@ func TestPrefaceTimeout(t *testing.T) {
 					d := make(t, Config{SettingsTimeout: 3 * time.Second}, simnet.Options{})
 					d.p.SendRaw([]byte(bytes))
 					err := d.wantEnd(PrefaceTimeout, NoError)
-					if took := time.Since(start); took != 3*time.Second || err.Ready || string(err.First) != bytes || err.By != Peer {
+					if took := d.at.Sub(start); took != 3*time.Second || err.Ready || string(err.First) != bytes || err.By != Peer {
 						t.Errorf("after %v: %+v", took, err)
 					}
 				})
@@ -91,7 +91,7 @@ func TestSettingsTimeout(t *testing.T) {
 				d.p.WantGoAway(http2.ErrCodeSettingsTimeout)
 				d.p.WantClosed()
 				err := d.wantEnd(SettingsTimeout, codeSettings)
-				if took := time.Since(start); took != 5*time.Second || !err.Ready {
+				if took := d.at.Sub(start); took != 5*time.Second || !err.Ready {
 					t.Errorf("after %v: %+v", took, err)
 				}
 			})
