@@ -48,6 +48,10 @@ type Config struct {
 	LocalDNSResolution bool
 	// Backoff paces connection attempts. Default backoff.DefaultConfig.
 	Backoff backoff.Config
+	// ReconnectSpread is how long a connection that was lost may wait at random
+	// before a new one replaces it, so that a server's clients do not all return
+	// in one moment; calls may have to wait as long. Default 0: at once.
+	ReconnectSpread time.Duration
 	// MinConnectTimeout is the least time for one attempt, from the dial to
 	// the peer's SETTINGS. Default 20 s.
 	MinConnectTimeout time.Duration

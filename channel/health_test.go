@@ -92,7 +92,7 @@ const healthConfig = `,"healthCheckConfig":{"serviceName":"shop"}`
 func TestHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, f, k, tr := &hand{}, newFleet(), &clinic{}, newTranscript()
-		c := newChannel(t, "hand:///x", Config{Dialer: f.dial, Sink: tr, Resolvers: []resolver.Builder{h.builder()}, HealthCheck: k.check,
+		c := newChannel(t, "hand:///x", Config{Dialer: f.dial, Sink: tr, Backoff: steady, Resolvers: []resolver.Builder{h.builder()}, HealthCheck: k.check,
 			DefaultServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]` + healthConfig + `}`})
 		c.Connect()
 		synctest.Wait()

@@ -82,15 +82,17 @@ func TestIdleTimeoutSparesCalls(t *testing.T) {
 			got <- p
 		}()
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		wantState(t, c, connectivity.Connecting)
 		if err := h.cc.UpdateState(h.addrs("a")); err != nil {
 			t.Fatal(err)
 		}
 		s := openStream(t, <-got)
 		time.Sleep(time.Hour + time.Second)
+		synctest.Wait()
 		wantState(t, c, connectivity.Ready)
 		s.Reset(h2.Cancel)
-		time.Sleep(time.Minute - 8*time.Second)
+		time.Sleep(time.Minute - 9*time.Second)
 		synctest.Wait()
 		wantState(t, c, connectivity.Ready)
 		time.Sleep(15 * time.Second)

@@ -97,7 +97,7 @@ func TestShares(t *testing.T) {
 		t.Run(policy, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, f, tr := &hand{}, newFleet(), newTranscript()
-				c := newChannel(t, "hand:///x", Config{Dialer: f.dial, Sink: tr, Resolvers: []resolver.Builder{h.builder()},
+				c := newChannel(t, "hand:///x", Config{Dialer: f.dial, Sink: tr, Backoff: steady, Resolvers: []resolver.Builder{h.builder()},
 					DefaultServiceConfig: `{"loadBalancingConfig":[{"` + policy + `":{}}]}`})
 				c.Connect()
 				synctest.Wait()

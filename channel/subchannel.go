@@ -55,6 +55,7 @@ type Subchannel struct {
 	addrs    []resolver.Address // guarded by mu: never changed in place
 	last     *fault.Fault       // guarded by mu: why the last attempt failed
 	failures int                // guarded by mu: failed attempts in a row
+	wasReady bool               // guarded by mu: the last attempt succeeded, and the connection was lost
 	attempt  *attempt           // guarded by mu: in CONNECTING
 	retry    *time.Timer        // guarded by mu: in TRANSIENT_FAILURE
 	waits    uint64             // guarded by mu: counts retries, so that a late timer does nothing
@@ -66,8 +67,9 @@ type Subchannel struct {
 type attempt struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
-	next    time.Time   // when the next attempt may start
-	overdue *time.Timer // fails the attempt if a dialer ignores ctx
+	next    time.Time     // when the next attempt may start
+	overdue *time.Timer   // fails the attempt if a dialer ignores ctx
+	delay   time.Duration // before the dial
 }
 
 // overdueGrace is how long after its deadline an attempt may still report what
@@ -134,9 +136,14 @@ func (s *Subchannel) Connect() {
 func (s *Subchannel) connectLocked() {
 	pause := backoffDelay(s.c.cfg.Backoff, s.failures, rand.Float64())
 	limit := max(pause, s.c.cfg.MinConnectTimeout)
-	now := time.Now()
-	a := &attempt{next: now.Add(pause)}
-	a.ctx, a.cancel = context.WithDeadline(s.c.ctx, now.Add(limit))
+	a := &attempt{}
+	if spread := s.c.cfg.ReconnectSpread; s.wasReady && spread > 0 {
+		a.delay = rand.N(spread)
+	}
+	s.wasReady = false
+	now := time.Now().Add(a.delay)
+	limit, a.next = limit+a.delay, now.Add(pause)
+	a.ctx, a.cancel = context.WithTimeout(s.c.ctx, limit)
 	a.overdue = time.AfterFunc(limit+overdueGrace, func() { s.fail(a, s.overdueFault()) })
 	s.attempt = a
 	s.enterLocked(connectivity.Connecting, nil)
@@ -145,6 +152,15 @@ func (s *Subchannel) connectLocked() {
 
 // run is the goroutine of an attempt and then of the connection it yields.
 func (s *Subchannel) run(a *attempt, addrs []resolver.Address) {
+	if a.delay > 0 {
+		wait := time.NewTimer(a.delay)
+		select {
+		case <-wait.C:
+		case <-a.ctx.Done():
+			wait.Stop()
+			return // given up: the deadline is later than the delay
+		}
+	}
 	var last *fault.Fault
 	for _, addr := range addrs {
 		l, f := s.dial(a, addr)
@@ -237,6 +253,7 @@ func (s *Subchannel) lost(l *link) {
 		return
 	}
 	s.ready.Store(nil)
+	s.wasReady = true
 	s.enterLocked(connectivity.Idle, nil)
 	s.mu.Unlock()
 	s.policy.host.session.resolver.resolveNow()
