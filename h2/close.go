@@ -207,7 +207,7 @@ func (c *Conn) writeFailedLocked(err error) {
 // finishWriting runs on the writer when nothing is left to write.
 func (c *Conn) finishWriting() {
 	c.mu.Lock()
-	c.out.awake = true // nobody may wake this goroutine again
+	c.out.awake, c.out.wake = true, nil // nobody may wake this goroutine again, or another
 	linger, phase := c.life.linger, c.life.phase
 	c.mu.Unlock()
 	half, ok := c.nc.(interface{ CloseWrite() error })
@@ -246,8 +246,8 @@ func (c *Conn) teardown(err *ConnError) {
 	}
 	err = c.life.err
 	if !c.out.awake {
-		c.out.awake = true
-		close(c.out.wake)
+		c.out.awake = true // nobody may wake a writer again
+		c.dismissWriterLocked()
 	}
 	for _, t := range []*time.Timer{c.life.prefaceTimer, c.life.drainTimer, c.life.closeTimer} {
 		if t != nil {

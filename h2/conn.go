@@ -89,7 +89,6 @@ func newConn(nc net.Conn, cfg Config, h ConnHandler) *Conn {
 	c.out.init(nc)
 	c.rd.init(&c.cfg)
 	c.life.prefaceTimer = time.AfterFunc(cfg.SettingsTimeout, c.settingsLate)
-	go c.writeLoop()
 	return c
 }
 

@@ -361,3 +361,36 @@ func TestSmallWindowBeforeAck(t *testing.T) {
 		d.p.WantRST(3, http2.ErrCodeFlowControl)
 	})
 }
+
+// Who was given the turn and has not run yet is not overtaken.
+func TestTurnIsNotOvertaken(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		d := client(t, Config{}, initial(1<<20))
+		_, first := d.opening(make([]byte, 65535+1000), nil)
+		second := d.open(nil, false)
+		d.p.WantData(1, 65535)
+		got := make(chan error, 1)
+		go func() {
+			c := d.c
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.peer.connWindow.add(1000)
+			c.passTurnLocked() // to the first, which cannot run before the lock is free
+			got <- c.dataLocked(&second.Stream, make([]byte, 1000), true, nil)
+			c.wakeWriterLocked()
+		}()
+		if b := d.p.WantBody(1); len(b) != 1000 {
+			t.Errorf("%d bytes", len(b))
+		}
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+		d.p.SendWindowUpdate(0, 1000)
+		if b := d.p.WantBody(3); len(b) != 1000 {
+			t.Errorf("%d bytes", len(b))
+		}
+		if err := <-got; err != nil {
+			t.Error(err)
+		}
+	})
+}

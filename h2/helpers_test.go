@@ -27,6 +27,9 @@ type dialogue struct {
 	ready   int
 	goAways []*GoAwayError
 	ended   *ConnError
+	closed  chan struct{}
+	made    sync.Once
+	told    sync.Once
 	streams []*testStream
 	refuse  bool
 	hold    bool           // accepted streams do not consume
@@ -68,7 +71,18 @@ func (d *dialogue) GoAway(g *GoAwayError) {
 	defer d.mu.Unlock()
 	d.goAways = append(d.goAways, g)
 }
-func (d *dialogue) Closed(err *ConnError) { d.mu.Lock(); defer d.mu.Unlock(); d.ended = err }
+func (d *dialogue) Closed(err *ConnError) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = err
+	d.told.Do(func() { close(d.over()) })
+}
+
+// over is closed when Closed has been called.
+func (d *dialogue) over() chan struct{} {
+	d.made.Do(func() { d.closed = make(chan struct{}) })
+	return d.closed
+}
 
 // last is the stream accepted last, once everything has settled.
 func (d *dialogue) last() *testStream {
@@ -93,7 +107,7 @@ func (d *dialogue) end() *ConnError {
 		d.t.Fatal("the connection goes on")
 	}
 	d.at = time.Now()
-	d.until("Closed is called", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return d.ended != nil })
+	<-d.over()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ended == nil || d.ended != d.c.Err() {

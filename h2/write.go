@@ -31,9 +31,9 @@ const (
 	maxSpare = 4 * highWater
 	// maxOwnWrite is the most that a sender writes itself.
 	maxOwnWrite = 16 << 10
-	// shrinkAfter is the quiet time after which larger ones are given up.
-	// Shrinking eagerly costs more than it saves.
-	shrinkAfter = time.Second
+	// quietTime is the time without a write after which larger ones are given
+	// up, and the writer goroutine. Shrinking eagerly costs more than it saves.
+	quietTime = time.Second
 	// maxReplies bounds what a peer can make us queue by not reading it, in
 	// bytes: acknowledgements and resets. The replies to one read batch fit.
 	maxReplies = 256 << 10
@@ -49,12 +49,12 @@ const (
 type outbox struct {
 	b       []byte
 	spare   []byte
-	awake   bool // the writer is awake or about to be
-	busy    bool // the writer is inside Write
-	shrink  bool // a shrink timer is armed
-	replies int  // bytes of acknowledgements and resets in b
-	wake    chan struct{}
-	try     *tryWriter // nil where a write may block
+	awake   bool          // the writer is awake or about to be
+	busy    bool          // the writer is inside Write
+	armed   bool          // a timer waits for a quiet second
+	replies int           // bytes of acknowledgements and resets in b
+	wake    chan struct{} // the writer goroutine's; nil while there is none
+	try     *tryWriter    // nil where a write may block
 	// exact means that a failed Write reports exactly what left the process.
 	exact bool
 	// Byte positions in the whole outgoing stream, for Stream.Sent.
@@ -63,7 +63,6 @@ type outbox struct {
 }
 
 func (o *outbox) init(nc net.Conn) {
-	o.wake = make(chan struct{}, 1)
 	o.try = newTryWriter(nc)
 	switch nc.(type) {
 	case *net.TCPConn, *net.UnixConn:
@@ -77,11 +76,26 @@ func (o *outbox) end() uint64 { return o.taken + uint64(len(o.b)) }
 // full reports whether DATA has to wait.
 func (o *outbox) full() bool { return len(o.b) >= highWater }
 
-// wakeWriterLocked sees to it that what was appended is written.
+// wakeWriterLocked sees to it that what was appended is written. The writer
+// goroutine is made when it is first needed, and again after it was sent home.
 func (c *Conn) wakeWriterLocked() {
-	if !c.out.awake {
-		c.out.awake = true
-		c.out.wake <- struct{}{} // never blocks: one token, awake guards it
+	if c.out.awake {
+		return
+	}
+	c.out.awake = true
+	if c.out.wake == nil {
+		c.out.wake = make(chan struct{}, 1)
+		go c.writeLoop(c.out.wake)
+		return
+	}
+	c.out.wake <- struct{}{} // never blocks: one token, awake guards it
+}
+
+// dismissWriterLocked sends the writer goroutine home.
+func (c *Conn) dismissWriterLocked() {
+	if c.out.wake != nil {
+		close(c.out.wake)
+		c.out.wake = nil
 	}
 }
 
@@ -109,16 +123,16 @@ func (c *Conn) flushLocked() {
 		c.out.b = append(append([]byte(nil), rest...), c.out.b...)
 	}
 	c.out.spare = b[:0]
-	c.armShrinkLocked()
+	c.armQuietLocked()
 	if len(c.out.b) > 0 || c.life.phase >= closing {
 		c.wakeWriterLocked()
 	}
 }
 
 // writeLoop is the writer goroutine. It ends when the connection is closing
-// and everything is written, or on the first error.
-func (c *Conn) writeLoop() {
-	for range c.out.wake {
+// and everything is written, on the first error, or when wake is closed.
+func (c *Conn) writeLoop(wake <-chan struct{}) {
+	for ok := true; ok; _, ok = <-wake {
 		runtime.Gosched()
 		c.mu.Lock()
 		for len(c.out.b) > 0 && c.life.writable() {
@@ -127,7 +141,7 @@ func (c *Conn) writeLoop() {
 			}
 		}
 		c.out.awake = false
-		c.armShrinkLocked()
+		c.armQuietLocked()
 		finished := c.life.flushed(len(c.out.b) == 0)
 		c.mu.Unlock()
 		if finished {
@@ -161,25 +175,30 @@ func (c *Conn) writeLocked() bool {
 	return true
 }
 
-// armShrinkLocked has large buffers given up after a quiet second.
-func (c *Conn) armShrinkLocked() {
-	if c.out.shrink || c.life.phase == dead || cap(c.out.b)+cap(c.out.spare) <= 2*keepBuffer {
+// armQuietLocked has large buffers, and the writer goroutine, given up after a
+// quiet second.
+func (c *Conn) armQuietLocked() {
+	if c.out.armed || c.life.phase >= closing || c.out.wake == nil && cap(c.out.b)+cap(c.out.spare) <= 2*keepBuffer {
 		return
 	}
-	c.out.shrink = true
+	c.out.armed = true
 	seen := c.out.flushes
-	time.AfterFunc(shrinkAfter, func() {
+	time.AfterFunc(quietTime, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.out.shrink = false
+		c.out.armed = false
+		if c.life.phase >= closing {
+			return
+		}
 		if c.out.flushes != seen || c.out.awake {
-			c.armShrinkLocked()
+			c.armQuietLocked()
 			return
 		}
 		if len(c.out.b) == 0 {
 			c.out.b = nil
 		}
 		c.out.spare = nil
+		c.dismissWriterLocked()
 	})
 }
 
