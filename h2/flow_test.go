@@ -172,11 +172,12 @@ func TestReceiveWindows(t *testing.T) {
 
 // engines joins two connections of this package.
 func engines(t *testing.T, cc, sc Config, cn, sn net.Conn) (client, server *dialogue) {
-	client, server = &dialogue{t: t}, &dialogue{t: t}
+	client, server = &dialogue{t: t, begun: make(chan struct{})}, &dialogue{t: t, begun: make(chan struct{})}
 	client.c, server.c = NewClient(cn, cc, client), NewServer(sn, sc, server)
 	client.run()
 	server.run()
-	time.Sleep(10 * time.Millisecond) // SETTINGS are exchanged
+	<-client.begun
+	<-server.begun
 	return client, server
 }
 
@@ -307,7 +308,11 @@ func manyStreams(t *testing.T, seed uint64, cn, sn net.Conn) {
 	}
 	wg.Wait()
 	answers.Wait()
-	c.until("no stream is left", func() bool { return c.c.Active() == 0 && s.c.Active() == 0 })
+	s.c.Drain("done") // ends when no stream is left
+	if err := c.end(); err.GoAway == nil || err.Kind != Closed {
+		t.Errorf("seed %d: %v", seed, err)
+	}
+	s.wantEnd(Closed, NoError)
 	for _, d := range []*dialogue{c, s} {
 		d.c.mu.Lock()
 		if d.c.turns.head != nil || d.c.turns.taken || d.c.slots.reserved != 0 || len(d.c.slots.q) != 0 {
@@ -315,11 +320,6 @@ func manyStreams(t *testing.T, seed uint64, cn, sn net.Conn) {
 		}
 		d.c.mu.Unlock()
 	}
-	s.c.Drain("done")
-	if err := c.end(); err.GoAway == nil || err.Kind != Closed {
-		t.Errorf("seed %d: %v", seed, err)
-	}
-	s.wantEnd(Closed, NoError)
 }
 
 // answering has each request echoed when it is complete.
@@ -368,6 +368,8 @@ func TestTurnIsNotOvertaken(t *testing.T) {
 		d := client(t, Config{}, initial(1<<20))
 		_, first := d.opening(make([]byte, 65535+1000), nil)
 		second := d.open(nil, false)
+		d.p.WantHeaders(1)
+		d.p.WantHeaders(3)
 		d.p.WantData(1, 65535)
 		got := make(chan error, 1)
 		go func() {

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/faultline-rpc/faultline/h2/frame"
 	"github.com/faultline-rpc/faultline/h2/hpack"
@@ -79,7 +78,6 @@ func fuzzConn(t *testing.T, server bool, maxRead int, b []byte) {
 		b = b[n:]
 		synctest.Wait()
 	}
-	time.Sleep(time.Second)
 	_ = theirs.CloseWrite()
 	if err := d.end(); err.Error() == "" {
 		t.Error("the end has no reason")

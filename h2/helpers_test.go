@@ -25,6 +25,7 @@ type dialogue struct {
 
 	mu      sync.Mutex
 	ready   int
+	begun   chan struct{} // if made: closed by Ready
 	goAways []*GoAwayError
 	ended   *ConnError
 	closed  chan struct{}
@@ -38,7 +39,13 @@ type dialogue struct {
 	at      time.Time      // when the end was seen
 }
 
-func (d *dialogue) Ready() { d.mu.Lock(); defer d.mu.Unlock(); d.ready++ }
+func (d *dialogue) Ready() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ready++; d.begun != nil {
+		close(d.begun)
+	}
+}
 func (d *dialogue) NewStream(*Block) *Stream {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -114,18 +121,6 @@ func (d *dialogue) end() *ConnError {
 		d.t.Fatalf("Closed said %v, Err says %v", d.ended, d.c.Err())
 	}
 	return d.ended
-}
-
-// until waits for what comes soon, in fake time or real.
-func (d *dialogue) until(what string, is func() bool) {
-	d.t.Helper()
-	for range 5000 {
-		if is() {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
-	d.t.Fatalf("it never happened that %s", what)
 }
 
 func (d *dialogue) wantEnd(kind Kind, code Code) *ConnError {
