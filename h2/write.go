@@ -33,7 +33,7 @@ const (
 	maxOwnWrite = 16 << 10
 	// quietTime is the time without a write after which larger ones are given
 	// up, and the writer goroutine. Shrinking eagerly costs more than it saves.
-	quietTime = time.Second
+	quietTime = 250 * time.Millisecond
 	// maxReplies bounds what a peer can make us queue by not reading it, in
 	// bytes: acknowledgements and resets. The replies to one read batch fit.
 	maxReplies = 256 << 10
@@ -50,8 +50,7 @@ type outbox struct {
 	b       []byte
 	spare   []byte
 	awake   bool          // the writer is awake or about to be
-	busy    bool          // the writer is inside Write
-	armed   bool          // a timer waits for a quiet second
+	armed   bool          // a timer waits for quietTime to pass
 	replies int           // bytes of acknowledgements and resets in b
 	wake    chan struct{} // the writer goroutine's; nil while there is none
 	try     *tryWriter    // nil where a write may block
@@ -176,7 +175,7 @@ func (c *Conn) writeLocked() bool {
 }
 
 // armQuietLocked has large buffers, and the writer goroutine, given up after a
-// quiet second.
+// time without a write.
 func (c *Conn) armQuietLocked() {
 	if c.out.armed || c.life.phase >= closing || c.out.wake == nil && cap(c.out.b)+cap(c.out.spare) <= 2*keepBuffer {
 		return

@@ -121,13 +121,16 @@ type okError struct{}
 func (okError) Error() string                  { return "claims OK" }
 func (okError) GRPCStatus() *grpcstatus.Status { return grpcstatus.New(codes.OK, "") }
 
+// count panics if there is no map.
+func count(m map[int]int) { m[1]++ }
+
 func TestPanicsAndGoexit(t *testing.T) {
 	for _, tc := range []struct {
 		name, start, value string
 		crash              func()
 	}{
 		{"panic", "handler.panic: the handler panicked", "boom", func() { panic("boom") }},
-		{"nil map", "handler.panic: the handler panicked", "nil map", func() { var m map[int]int; m[1]++ }},
+		{"nil map", "handler.panic: the handler panicked", "nil map", func() { count(nil) }},
 		{"goexit", "handler.panic: the handler ended its goroutine", "Goexit", func() { runtime.Goexit() }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -361,16 +361,6 @@ func (r *receiver) waitLocked(done <-chan struct{}) bool {
 	return false
 }
 
-// waitEndLocked waits for the end of the stream.
-func (r *receiver) waitEndLocked(done <-chan struct{}) bool {
-	for !r.end {
-		if !r.waitLocked(done) {
-			return false
-		}
-	}
-	return true
-}
-
 // signalLocked wakes the program that waits. It is the last act of a reader's
 // callback that touches a stream which may be reused right after.
 func (r *receiver) signalLocked() {
