@@ -87,7 +87,7 @@ type Config struct {
 	HealthCheck HealthCheck
 	// SubchannelConn returns a grpc.ClientConnInterface whose calls use one
 	// subchannel only, by [Subchannel.Pick]. Balancers need it for producers,
-	// such as ORCA reports.
+	// such as ORCA reports: see [Subchannel.Background].
 	SubchannelConn func(*Subchannel) any
 }
 
@@ -108,14 +108,15 @@ type Channel struct {
 	ctx    context.Context // ends with Close; the parent of connection attempts
 	cancel context.CancelFunc
 
-	state     stateCell
-	picks     atomic.Pointer[pickGeneration]
-	cause     atomic.Pointer[fault.Fault]   // the latest thing that went wrong beneath the picker
-	addressed atomic.Bool                   // the resolver has delivered addresses once
-	config    atomic.Pointer[ServiceConfig] // in force; nil before the resolver's first result
-	pingEvery atomic.Int64                  // keepalive time of new connections, in ns; doubled when servers complain
-	waiting   atomic.Int64                  // calls that wait for a result or a connection
-	used      atomic.Bool                   // there was a Pick since the last tick of the session
+	state      stateCell
+	picks      atomic.Pointer[pickGeneration]
+	cause      atomic.Pointer[fault.Fault]   // the latest thing that went wrong beneath the picker
+	addressed  atomic.Bool                   // the resolver has delivered addresses once
+	config     atomic.Pointer[ServiceConfig] // in force; nil before the resolver's first result
+	background atomic.Int64                  // streams that do not count as calls
+	pingEvery  atomic.Int64                  // keepalive time of new connections, in ns; doubled when servers complain
+	waiting    atomic.Int64                  // calls that wait for a result or a connection
+	used       atomic.Bool                   // there was a Pick since the last tick of the session
 
 	mu         sync.Mutex
 	live       *session                 // guarded by mu: nil in IDLE and SHUTDOWN
@@ -147,8 +148,11 @@ func New(target string, cfg Config) (*Channel, error) {
 	if cfg.MaxCallAttempts <= 0 {
 		cfg.MaxCallAttempts = defaultMaxAttempts
 	}
-	if cfg.IdleTimeout == 0 {
+	switch {
+	case cfg.IdleTimeout == 0:
 		cfg.IdleTimeout = defaultIdleTimeout
+	case cfg.IdleTimeout > 0:
+		cfg.IdleTimeout = max(cfg.IdleTimeout, minIdleTimeout)
 	}
 	if cfg.Metrics == nil {
 		cfg.Metrics = noMetrics{}

@@ -91,6 +91,7 @@ type healthWatch struct {
 func (w *healthWatch) run(ctx context.Context) {
 	for failures := 0; ; failures++ {
 		w.enter(ctx, connectivity.Connecting, nil)
+		end := w.s.Background()
 		err := w.s.c.cfg.HealthCheck(ctx, w.s, w.service, func(state connectivity.State, err error) {
 			failures = 0
 			if state != connectivity.Ready {
@@ -98,6 +99,7 @@ func (w *healthWatch) run(ctx context.Context) {
 			}
 			w.enter(ctx, state, err)
 		})
+		end()
 		if status.Code(err) == codes.Unimplemented {
 			w.enter(ctx, connectivity.Ready, nil) // "clients should assume the server is healthy"
 			return

@@ -116,3 +116,32 @@ func TestIdleTimeoutOff(t *testing.T) {
 		wantState(t, c, connectivity.Ready)
 	})
 }
+
+// Streams of the engine's own do not keep the channel awake.
+func TestIdleTimeoutIgnoresBackground(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &farm{serve: goodPeer}
+		c := newChannel(t, "passthrough:///x", Config{Dialer: f.dial, IdleTimeout: time.Nanosecond})
+		if c.cfg.IdleTimeout != minIdleTimeout {
+			t.Errorf("idle time-out %v", c.cfg.IdleTimeout)
+		}
+		p := mustPick(t, c)
+		end := p.Sub.Background()
+		s := openStream(t, p)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		wantState(t, c, connectivity.Idle)
+		select {
+		case <-p.Conn.Done():
+			t.Error("the stream's connection was not left to end by itself")
+		default:
+		}
+		s.Reset(h2.Cancel)
+		end()
+		end()
+		<-p.Conn.Done()
+		if n := c.background.Load(); n != 0 {
+			t.Errorf("%d streams in the background", n)
+		}
+	})
+}

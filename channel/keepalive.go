@@ -84,6 +84,7 @@ func (p *pulse) step(now time.Time, activity uint64, streams int) (beat, time.Du
 // keeper keeps one connection's pulse.
 type keeper struct {
 	l     *link
+	every time.Duration // never changes
 	mu    sync.Mutex
 	p     pulse       // guarded by mu
 	timer *time.Timer // guarded by mu; nil after stop
@@ -96,7 +97,7 @@ func (l *link) keepAlive() {
 		return
 	}
 	kp := l.sub.c.cfg.Keepalive
-	k := &keeper{l: l, p: pulse{every: every, timeout: kp.Timeout, always: kp.PermitWithoutStream}}
+	k := &keeper{l: l, every: every, p: pulse{every: every, timeout: kp.Timeout, always: kp.PermitWithoutStream}}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	_, wait := k.p.step(time.Now(), l.conn.Activity(), 0)
@@ -112,15 +113,17 @@ func (k *keeper) look() {
 		return
 	}
 	do, wait := k.p.step(time.Now(), activity, streams)
-	switch {
-	case do == dead, do == ping && !k.l.conn.Ping(nil):
+	switch do {
+	case dead:
 		k.timer = nil
-		if do == dead {
-			k.l.conn.Abort(k.l.silent(k.p))
-		}
-	default:
-		k.timer.Reset(wait)
+		k.l.conn.Abort(k.silent())
+		return
+	case ping:
+		// It is not sent if sixteen before were not answered: then the next read
+		// or the timeout decides as well.
+		_ = k.l.conn.Ping(nil)
 	}
+	k.timer.Reset(wait)
 }
 
 // stop ends the watch.
@@ -137,11 +140,11 @@ func (k *keeper) stop() {
 }
 
 // silent is the fault of a connection whose ping was not answered.
-func (l *link) silent(p pulse) *fault.Fault {
-	ev := l.ev
+func (k *keeper) silent() *fault.Fault {
+	ev := k.l.ev
 	ev.Waiting, ev.Option = "keepalive ping", "WithKeepaliveParams"
 	return fault.HTTP2Keepalive.Newf(fault.Args{Side: fault.Between, Evidence: &ev},
-		"%s sent nothing for %v and did not answer a keepalive ping within %v", ev.Address, p.every, p.timeout)
+		"%s sent nothing for %v and did not answer a keepalive ping within %v", ev.Address, k.every, k.l.sub.c.cfg.Keepalive.Timeout)
 }
 
 // calm doubles the keepalive time of later connections after a server has
@@ -151,9 +154,7 @@ func (l *link) calm(g *h2.GoAwayError) {
 	if k == nil || g.Code != h2.EnhanceYourCalm || g.Debug != "too_many_pings" {
 		return
 	}
-	k.mu.Lock()
-	doubled := int64(min(k.p.every, math.MaxInt64/2) * 2)
-	k.mu.Unlock()
+	doubled := int64(min(k.every, math.MaxInt64/2) * 2)
 	for {
 		now := l.sub.c.pingEvery.Load()
 		if now >= doubled || l.sub.c.pingEvery.CompareAndSwap(now, doubled) {

@@ -205,7 +205,7 @@ func TestKeepaliveDoublesWithinReason(t *testing.T) {
 	if got := c.pingEvery.Load(); got != math.MaxInt64-1 {
 		t.Errorf("%d ns", got)
 	}
-	l.keeper.Store(&keeper{l: l, p: pulse{every: math.MaxInt64 - 1}})
+	l.keeper.Store(&keeper{l: l, every: math.MaxInt64 - 1})
 	l.calm(g)
 	if got := c.pingEvery.Load(); got != math.MaxInt64-1 {
 		t.Errorf("%d ns", got)

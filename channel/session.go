@@ -3,6 +3,7 @@
 package channel
 
 import (
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/balancer"
@@ -73,11 +74,13 @@ const (
 	// sleeps after that many ticks without one: calls need not note when they
 	// end, and what it costs them is one load of a word that seldom changes.
 	idleTicks = 8
+	// minIdleTimeout keeps ticks from following one another without pause.
+	minIdleTimeout = 10 * time.Millisecond
 )
 
 // lookForCalls is the tick of a session.
 func (c *Channel) lookForCalls(s *session) {
-	busy := c.used.Swap(false) || c.waiting.Load() > 0 || c.streams() > 0
+	busy := c.used.Swap(false) || c.waiting.Load() > 0 || int64(c.streams()) > c.background.Load()
 	c.mu.Lock()
 	if c.live != s || c.closed {
 		c.mu.Unlock()
@@ -106,6 +109,14 @@ func (c *Channel) sleepLocked() {
 		c.configured = make(chan struct{})
 	}
 	c.publishLocked(connectivity.Idle, startPicker{c})
+}
+
+// Background says that the caller is about to open a stream on the subchannel
+// that shall not keep the channel awake, such as a load report. end must be
+// called when it is over.
+func (s *Subchannel) Background() (end func()) {
+	s.c.background.Add(1)
+	return sync.OnceFunc(func() { s.c.background.Add(-1) })
 }
 
 // streams counts the streams on all connections, draining ones too.

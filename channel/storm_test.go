@@ -23,8 +23,8 @@ var steady = func() backoff.Config {
 	return c
 }()
 
-// storm lets 200 clients lose their connections in one moment, and returns the
-// largest number of connection attempts within any 100 ms after it: at once,
+// storm lets 200 clients, in the test's bubble of fake time, lose their
+// connections in one moment, and returns the largest number of connection attempts within any 100 ms after it: at once,
 // and later.
 func storm(t *testing.T, down time.Duration, cfg Config) (atOnce, later int) {
 	const clients = 200
