@@ -33,6 +33,9 @@ type Config struct {
 	// SettingsTimeout bounds the wait for the peer's preface, and after it the
 	// wait for the acknowledgement of our SETTINGS. Default 20 s.
 	SettingsTimeout time.Duration
+	// Pinged is told of each PING received, answers excepted. It runs on the
+	// reader and must not block. Nil is free.
+	Pinged func()
 	// ConnID names the connection in events.
 	ConnID uint64
 	// Sink observes events; nil is free.

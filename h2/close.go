@@ -103,20 +103,24 @@ func (c *Conn) Drain(debug string) {
 	}
 	c.life.phase = draining
 	c.sendGoAwayLocked(1<<31-1, codeNo, debug)
-	c.pingLocked(c.drained)
-	c.life.drainTimer = time.AfterFunc(drainWait, c.drained)
+	c.pingLocked(func() { c.drained(true) })
+	c.life.drainTimer = time.AfterFunc(drainWait, func() { c.drained(false) })
 	c.wakeWriterLocked()
 }
 
 // drained is the second step: whatever the peer sent before it read the first
-// GOAWAY has arrived.
-func (c *Conn) drained() {
+// GOAWAY has arrived, if it answered.
+func (c *Conn) drained(answered bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.life.phase == draining {
-		c.sendGoAwayLocked(c.lastID, codeNo, c.life.debug)
-		c.wakeWriterLocked()
-		c.endLocked()
+	if c.life.phase != draining {
+		return
+	}
+	c.sendGoAwayLocked(c.lastID, codeNo, c.life.debug)
+	c.wakeWriterLocked()
+	c.endLocked()
+	if answered && c.life.phase == closing {
+		c.life.linger = false // nothing is on its way, in either direction
 	}
 }
 
@@ -140,11 +144,15 @@ func (c *Conn) closeIfDoneLocked() {
 	}
 }
 
-// Close ends the connection now: GOAWAY with code and debug, a flush of at
-// most a second, then the socket. Open streams get a *ConnError of kind Closed.
+// Close ends the connection now: GOAWAY with code and debug, a flush, then the
+// socket, which a server closes when the client has, so that what was sent last
+// arrives. All within a second. Open streams get a *ConnError of kind Closed.
 func (c *Conn) Close(code Code, debug string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.life.phase < closing {
+		c.life.linger = c.server
+	}
 	c.closeLocked(&ConnError{Kind: Closed, By: Local, Code: code, Reason: debug}, true)
 }
 

@@ -31,6 +31,7 @@ type Conn struct {
 	life    life      // guarded by mu
 	pings   pings     // guarded by mu
 	resets  resetRing // guarded by mu: ids of streams reset by this side
+	sent    uint64    // guarded by mu: HEADERS and DATA frames appended
 	nextID  uint32    // guarded by mu: client: the next stream's id
 	lastID  uint32    // server: the highest id the peer opened; guarded by mu, written by the reader alone
 
@@ -142,6 +143,30 @@ func (c *Conn) Active() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.streams.n
+}
+
+// Tally is what a connection has done so far.
+type Tally struct {
+	Reads  uint64 // reads that brought bytes, as [Conn.Activity] has it
+	Sent   uint64 // HEADERS and DATA frames sent
+	Open   int    // streams that are open
+	LastID uint32 // a server's: the highest stream id that the peer has used
+}
+
+// Tally returns what the connection has done so far. Whoever watches over its
+// life compares two of them.
+func (c *Conn) Tally() Tally {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Tally{Reads: c.activity.Load(), Sent: c.sent, Open: c.streams.n, LastID: c.lastID}
+}
+
+// EachStream calls f with the handler of each open stream. f runs under the
+// connection's lock: it must not wait, nor use the connection or its streams.
+func (c *Conn) EachStream(f func(StreamHandler)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.streams.each(func(s *Stream) { f(s.h) })
 }
 
 // errStreamIDs ends the reader when a client has used up its stream ids.

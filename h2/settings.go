@@ -170,6 +170,9 @@ func (c *Conn) onPing(h frame.Header, p []byte) *ConnError {
 	if err := c.wasteful(1, "PING"); err != nil {
 		return err
 	}
+	if c.cfg.Pinged != nil {
+		c.cfg.Pinged()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.out.b = frame.AppendPing(c.out.b, true, data)

@@ -216,6 +216,7 @@ func (c *Conn) headersLocked(s *Stream, h Header, end bool) {
 		flags = frame.EndStream
 		s.state.sentEnd()
 	}
+	c.sent++
 	at := len(c.out.b)
 	b := frame.AppendHeader(c.out.b, 0, frame.Headers, flags|frame.EndHeaders, s.id)
 	b = c.peer.enc.Append(b, h.Fixed, h.Fields)
@@ -279,6 +280,7 @@ func (c *Conn) fillLocked(s *Stream, p []byte, end bool) []byte {
 		}
 		s.sendWindow -= window(n)
 		c.peer.connWindow -= window(n)
+		c.sent++
 		c.out.b = append(frame.AppendHeader(c.out.b, n, frame.Data, flags, s.id), p[:n]...)
 		if p = p[n:]; len(p) == 0 {
 			return nil
