@@ -4,7 +4,11 @@ go 1.26.0
 
 replace github.com/faultline-rpc/faultline => ../
 
-require google.golang.org/grpc v1.85.0
+require (
+	github.com/andybalholm/brotli v1.2.6
+	github.com/klauspost/compress v1.20.3
+	google.golang.org/grpc v1.85.0
+)
 
 require (
 	cloud.google.com/go/compute/metadata v0.9.0 // indirect

@@ -5,6 +5,7 @@ package connect
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -24,8 +25,8 @@ func TestRun(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(rs) != 2 || known.Passed(rs) != 2 {
-			t.Errorf("%s: %d of %d, want 2 of 2: %v", mode, known.Passed(rs), len(rs), rs)
+		if len(rs) != 12 || known.Passed(rs) != 12 || len(Plain(rs)) != 2 {
+			t.Errorf("%s: %d of %d, %d of them plain; want 12 of 12 and 2: %v", mode, known.Passed(rs), len(rs), len(Plain(rs)), rs)
 		}
 	}
 	if _, err := s.Run(t.Context(), "proxy", "faultline", ""); err == nil || !strings.Contains(err.Error(), "mode") {
@@ -91,5 +92,22 @@ func TestBuildCanceled(t *testing.T) {
 	cancel()
 	if _, err := Build(ctx); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), suiteVersion) {
 		t.Errorf("Build with a context that has ended = %v, want its error and what was built", err)
+	}
+}
+
+func TestPlain(t *testing.T) {
+	rs := []known.Result{
+		{Name: "A/Codec:CODEC_PROTO/Compression:COMPRESSION_GZIP/x"},
+		{Name: "A/Codec:CODEC_JSON/Compression:COMPRESSION_GZIP/x"},
+		{Name: "A/Codec:CODEC_PROTO/Compression:COMPRESSION_BR/x"},
+		{Name: "A/Compression:COMPRESSION_SNAPPY/x"},
+		{Name: "A/Compression:COMPRESSION_IDENTITY/x"},
+		{Name: "A/TLS:false/x"},
+	}
+	if got, want := Plain(rs), []known.Result{rs[0], rs[4], rs[5]}; !reflect.DeepEqual(got, want) {
+		t.Errorf("Plain = %v, want %v", got, want)
+	}
+	if len(rs) != 6 || rs[1].Name == "" {
+		t.Errorf("Plain changed its argument to %v", rs)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -73,6 +74,15 @@ func parse(r io.Reader) ([]known.Result, error) {
 		return nil, fmt.Errorf("the suite ran %d cases and reports %d", len(out), count)
 	}
 	return out, nil
+}
+
+// beyond matches the names of the cases for which a program registers something.
+var beyond = regexp.MustCompile(`/Codec:CODEC_JSON/|/Compression:COMPRESSION_(BR|ZSTD|DEFLATE|SNAPPY)/`)
+
+// Plain returns the results of the cases that need no codec but protobuf and no
+// compression but gzip: what comes with an engine.
+func Plain(rs []known.Result) []known.Result {
+	return slices.DeleteFunc(slices.Clone(rs), func(r known.Result) bool { return beyond.MatchString(r.Name) })
 }
 
 var errNoReason = errors.New("no reason is given")

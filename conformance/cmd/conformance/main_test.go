@@ -38,6 +38,13 @@ func TestReport(t *testing.T) {
 		t.Errorf("report = %q, want %q", out.String(), want)
 	}
 	out.Reset()
+	if !report(&out, []group{{"interop", "wide", []known.Result{good}}, {"", "narrow", []known.Result{good}}}, false, false, time.Second) {
+		t.Errorf("report of a part counted again = false: %s", out.String())
+	}
+	if want := "interop took 1.0 s\nwide: 1 of 1\nnarrow: 1 of 1\n"; out.String() != want {
+		t.Errorf("report = %q, want %q", out.String(), want)
+	}
+	out.Reset()
 	if report(&out, []group{{"interop", "interop client", []known.Result{good, bad}}}, false, false, time.Second) {
 		t.Error("report of an unlisted failure = true")
 	}

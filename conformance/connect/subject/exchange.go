@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
@@ -65,13 +64,11 @@ func newExchange(cc grpc.ClientConnInterface, req *conformancev1.ClientCompatReq
 		}
 		x.msgs = append(x.msgs, m)
 	}
-	switch c := req.GetCompression(); c {
-	case conformancev1.Compression_COMPRESSION_UNSPECIFIED, conformancev1.Compression_COMPRESSION_IDENTITY:
-	case conformancev1.Compression_COMPRESSION_GZIP:
-		x.opts = append(x.opts, grpc.UseCompressor(gzip.Name))
-	default:
-		return nil, fmt.Errorf("asked for %v, want identity or gzip", c)
+	opts, err := formats(req)
+	if err != nil {
+		return nil, err
 	}
+	x.opts = opts
 	if n := req.GetMessageReceiveLimit(); n > 0 {
 		x.opts = append(x.opts, grpc.MaxCallRecvMsgSize(int(n)))
 	}

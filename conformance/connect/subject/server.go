@@ -10,7 +10,6 @@ import (
 	"net"
 
 	"github.com/faultline-rpc/faultline/conformance/internal/gen/conformancev1"
-	_ "google.golang.org/grpc/encoding/gzip" // registers it
 )
 
 // Serve reads one ServerCompatRequest from in, serves as it asks on a free port

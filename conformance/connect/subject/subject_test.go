@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -173,8 +174,8 @@ func TestCalls(t *testing.T) {
 	limit := request(t, "limit", "Unary", u, &conformancev1.UnaryRequest{ResponseDefinition: &conformancev1.UnaryResponseDefinition{
 		Response: &conformancev1.UnaryResponseDefinition_ResponseData{ResponseData: make([]byte, 500)}}})
 	limit.MessageReceiveLimit = 200
-	snappy := request(t, "snappy", "Unary", u, &conformancev1.UnaryRequest{})
-	snappy.Compression = conformancev1.Compression_COMPRESSION_SNAPPY
+	unknown := request(t, "unknown compression", "Unary", u, &conformancev1.UnaryRequest{})
+	unknown.Compression = 99
 
 	cases := []struct {
 		req  *conformancev1.ClientCompatRequest
@@ -207,7 +208,18 @@ func TestCalls(t *testing.T) {
 			&conformancev1.ClientCompatRequest_Cancel{CancelTiming: &conformancev1.ClientCompatRequest_Cancel_AfterNumResponses{AfterNumResponses: 1}}), "a/r CANCELED x-head"},
 		{request(t, "unknown method", "IdempotentUnary", u), `not made: there is no method "IdempotentUnary" for gRPC`},
 		{request(t, "two requests", "Unary", u, &conformancev1.UnaryRequest{}, &conformancev1.UnaryRequest{}), "not made: there are 2 request messages, want 1"},
-		{snappy, "not made: asked for COMPRESSION_SNAPPY, want identity or gzip"},
+		{unknown, "not made: asked for 99, which is not known"},
+	}
+	for codec := range 2 {
+		for c := range encodings {
+			r := request(t, fmt.Sprintf("%v %v", c, codec), "ClientStream", cs,
+				&conformancev1.ClientStreamRequest{ResponseDefinition: unaryDefinition("d")}, &conformancev1.ClientStreamRequest{RequestData: make([]byte, 1000)})
+			r.Compression, r.Codec = c, conformancev1.Codec(codec+1)
+			cases = append(cases, struct {
+				req  *conformancev1.ClientCompatRequest
+				want string
+			}{r, "d/rr x-head x-tail-bin"})
+		}
 	}
 	pair(t, func(t *testing.T, e Engine, addr *conformancev1.ServerCompatResponse) {
 		var reqs []*conformancev1.ClientCompatRequest
