@@ -162,7 +162,7 @@ func (s *ClientStream) Head(done <-chan struct{}) (*ResponseHead, error) {
 			s.headKnown = make(chan struct{})
 		}
 		ch := s.headKnown
-		r.mu.Unlock()
+		r.unlock()
 		select {
 		case <-ch:
 		case <-done:
@@ -170,7 +170,7 @@ func (s *ClientStream) Head(done <-chan struct{}) (*ResponseHead, error) {
 		}
 		r.mu.Lock()
 	}
-	defer r.mu.Unlock()
+	defer r.unlock()
 	return s.head, nil
 }
 
@@ -193,15 +193,15 @@ func (s *ClientStream) RecvUnary(done <-chan struct{}) (Message, error) {
 	r.whole = true
 	for !r.end {
 		if r.got > 1 { // they came before this call: see receiver.data
-			r.mu.Unlock()
+			r.unlock()
 			return Message{}, s.surplus()
 		}
 		if !r.waitLocked(done) {
-			r.mu.Unlock()
+			r.unlock()
 			return Message{}, ErrDone
 		}
 	}
-	defer r.mu.Unlock()
+	defer r.unlock()
 	switch {
 	case r.err != nil:
 		r.discardLocked()
@@ -229,7 +229,7 @@ func (s *ClientStream) cardinalityLocked() *fault.Fault {
 func (s *ClientStream) surplus() *fault.Fault {
 	s.Stream.Reset(h2.Cancel)
 	s.recv.mu.Lock()
-	defer s.recv.mu.Unlock()
+	defer s.recv.unlock()
 	s.abandoned = true
 	f := s.cardinalityLocked()
 	s.endLocked(f)
@@ -240,7 +240,7 @@ func (s *ClientStream) surplus() *fault.Fault {
 // Trailer returns the trailing metadata, after the end. It is shared.
 func (s *ClientStream) Trailer() metadata.MD {
 	s.recv.mu.Lock()
-	defer s.recv.mu.Unlock()
+	defer s.recv.unlock()
 	return s.trailer
 }
 
@@ -248,14 +248,14 @@ func (s *ClientStream) Trailer() metadata.MD {
 // after Cancel. Before the end it is nil as well.
 func (s *ClientStream) Outcome() error {
 	s.recv.mu.Lock()
-	defer s.recv.mu.Unlock()
+	defer s.recv.unlock()
 	return s.recv.err
 }
 
 // Ended reports whether the stream is over.
 func (s *ClientStream) Ended() bool {
 	s.recv.mu.Lock()
-	defer s.recv.mu.Unlock()
+	defer s.recv.unlock()
 	return s.recv.end
 }
 
@@ -269,7 +269,7 @@ func (s *ClientStream) Cancel() {
 	s.abandoned = true
 	s.recv.abortLocked(ErrDone)
 	s.endLocked(ErrDone)
-	s.recv.mu.Unlock()
+	s.recv.unlock()
 }
 
 // endLocked ends the stream, and the wait for its head.
@@ -285,7 +285,7 @@ func (s *ClientStream) endLocked(err error) {
 func (s *ClientStream) Progress() Progress {
 	p := Progress{Sent: s.Sent()}
 	s.recv.mu.Lock()
-	defer s.recv.mu.Unlock()
+	defer s.recv.unlock()
 	p.Headers, p.Messages = s.head != nil, s.recv.got
 	return p
 }
@@ -294,7 +294,7 @@ func (s *ClientStream) Progress() Progress {
 // refers to it any more: this side ended first and then the peer, in order.
 func (s *ClientStream) Recyclable() bool {
 	s.recv.mu.Lock()
-	defer s.recv.mu.Unlock()
+	defer s.recv.unlock()
 	return s.closed.Load() && s.inOrder && !s.abandoned && s.recv.err == nil
 }
 

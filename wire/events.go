@@ -89,7 +89,7 @@ func (s *ClientStream) setHead(h *ResponseHead) {
 		close(s.headKnown)
 		s.headKnown = nil
 	}
-	s.recv.mu.Unlock()
+	s.recv.unlock()
 }
 
 // isGRPC reports whether the answer's body consists of gRPC messages. An
@@ -121,7 +121,7 @@ func (e *clientEvents) OnData(p []byte, buf *h2.ReadBuf, end bool) {
 // *Length-Prefixed-Message Trailers) / Trailers-Only" (PROTOCOL-HTTP2).
 func (s *ClientStream) onEarlyEnd() {
 	s.recv.mu.Lock()
-	defer s.recv.mu.Unlock()
+	defer s.recv.unlock()
 	f := truncated
 	if !s.recv.partialLocked() {
 		f = func() *fault.Fault {
@@ -164,7 +164,7 @@ func (s *ClientStream) fail(f *fault.Fault, ended bool) {
 // onTrailers takes the end of an answer.
 func (s *ClientStream) onTrailers(t *Trailer) {
 	s.recv.mu.Lock()
-	defer s.recv.mu.Unlock()
+	defer s.recv.unlock()
 	s.trailer = t.MD
 	var err error
 	switch {
@@ -185,7 +185,7 @@ func (s *ClientStream) onTrailers(t *Trailer) {
 func (s *ClientStream) finish(f *fault.Fault) {
 	s.recv.mu.Lock()
 	s.endLocked(f)
-	s.recv.mu.Unlock()
+	s.recv.unlock()
 }
 
 // statusLocked is the fault for a status that the server sent: its words,

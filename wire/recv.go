@@ -114,6 +114,7 @@ type receiver struct {
 	err      error                 // guarded by mu: why there will be no more messages; nil at a clean end
 	waiting  bool                  // guarded by mu
 	wake     chan struct{}
+	due      chan<- struct{} // guarded by mu: to be woken by unlock
 }
 
 // reset makes a receiver new. The wake channel, which is empty, is kept.
@@ -132,7 +133,7 @@ func (r *receiver) reset() {
 // stream that has ended, or whose bytes exceed the budget.
 func (r *receiver) data(p []byte, buf *h2.ReadBuf, last bool) (credit int, err error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	if r.end {
 		return 0, nil // nobody will take it
 	}
@@ -320,19 +321,19 @@ func (r *receiver) take(done <-chan struct{}) (m Message, credit int, err error)
 	for {
 		if r.hasLent || r.ready > 0 {
 			m, credit = r.popLocked()
-			r.mu.Unlock()
+			r.unlock()
 			return m, credit, nil
 		}
 		if r.end {
 			err = r.err
-			r.mu.Unlock()
+			r.unlock()
 			if err == nil {
 				err = io.EOF
 			}
 			return Message{}, 0, err
 		}
 		if !r.waitLocked(done) {
-			r.mu.Unlock()
+			r.unlock()
 			return Message{}, 0, ErrDone
 		}
 	}
@@ -345,7 +346,7 @@ func (r *receiver) waitLocked(done <-chan struct{}) bool {
 	}
 	r.waiting = true
 	ch := r.wake
-	r.mu.Unlock()
+	r.unlock()
 	select {
 	case <-ch:
 		r.mu.Lock()
@@ -361,11 +362,22 @@ func (r *receiver) waitLocked(done <-chan struct{}) bool {
 	return false
 }
 
-// signalLocked wakes the program that waits. It is the last act of a reader's
-// callback that touches a stream which may be reused right after.
+// signalLocked has unlock wake the program that waits.
 func (r *receiver) signalLocked() {
 	r.waiting = false
-	r.wake <- struct{}{} // one waiter, one token: never blocks
+	r.due = r.wake
+}
+
+// unlock releases mu, and then wakes the program if that is due: it would run
+// into the lock otherwise. The wake is the last act of a reader's callback that
+// touches a stream which may be reused right after.
+func (r *receiver) unlock() {
+	ch := r.due
+	r.due = nil
+	r.mu.Unlock()
+	if ch != nil {
+		ch <- struct{}{} // one waiter, one token: never blocks
+	}
 }
 
 // finishUnderLock ends the stream: err is nil at a clean end. The first end counts.
@@ -386,7 +398,7 @@ func (r *receiver) partialLocked() bool { return r.need > 0 || r.have > 0 }
 func (r *receiver) discard() {
 	r.mu.Lock()
 	r.discardLocked()
-	r.mu.Unlock()
+	r.unlock()
 }
 
 func (r *receiver) discardLocked() {
@@ -406,7 +418,7 @@ func (r *receiver) discardLocked() {
 func (r *receiver) abort(err error) {
 	r.mu.Lock()
 	r.abortLocked(err)
-	r.mu.Unlock()
+	r.unlock()
 }
 
 func (r *receiver) abortLocked(err error) {

@@ -73,7 +73,7 @@ func (s *ServerStream) badRequest(f *fault.Fault) {
 	s.mode = Refused
 	s.recv.mu.Lock()
 	s.recv.finishUnderLock(f)
-	s.recv.mu.Unlock()
+	s.recv.unlock()
 	if whole {
 		s.Owner.Dispatch()
 	}
@@ -104,7 +104,7 @@ func (s *ServerStream) requestEnd() {
 		s.whole = true
 	}
 	s.recv.finishUnderLock(err)
-	s.recv.mu.Unlock()
+	s.recv.unlock()
 	if whole {
 		s.Owner.Dispatch()
 	}
@@ -120,7 +120,7 @@ func (e *serverEvents) OnClose(err error) {
 	}
 	s.recv.discardLocked() // nobody waits for an answer to it
 	s.recv.finishUnderLock(f)
-	s.recv.mu.Unlock()
+	s.recv.unlock()
 	s.mode = Refused
 	if s.opened {
 		s.Owner.Reset(f)
