@@ -168,7 +168,7 @@ func New(target string, cfg Config) (*Channel, error) {
 	}
 	if cfg.DefaultServiceConfig != "" {
 		if c.fallback, err = parseServiceConfig(cfg.DefaultServiceConfig, cfg.MaxCallAttempts); err != nil {
-			return nil, fmt.Errorf("channel: default service config: %w", err)
+			return nil, fmt.Errorf("channel: the default %w", err)
 		}
 	}
 	c.proxy = findProxy(c)

@@ -131,7 +131,7 @@ func (w *healthWatch) enter(ctx context.Context, state connectivity.State, err e
 		w.s.c.blame(f)
 		told.ConnectionError, e.Err = &toldError{f}, f
 	}
-	if sink := w.s.c.cfg.Sink; sink != nil {
+	if sink := w.s.c.cfg.Sink; sink != nil && state != connectivity.Connecting { // it is connected
 		sink.Record(e)
 	}
 	w.tell(told)

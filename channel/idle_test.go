@@ -24,14 +24,20 @@ func (noReply) OnClose(error)                    {}
 // openStream opens a stream that nobody answers.
 func openStream(t *testing.T, p Picked) *h2.Stream {
 	t.Helper()
-	s := &h2.Stream{}
-	s.Attach(noReply{})
-	fields := hpack.NewTemplate(hpack.Field{Name: ":method", Value: "POST"}, hpack.Field{Name: ":scheme", Value: "http"},
-		hpack.Field{Name: ":path", Value: "/s/M"}, hpack.Field{Name: ":authority", Value: "x"})
-	if err := p.Conn.Open(s, h2.Header{Fixed: fields}, nil, false, nil); err != nil {
+	s, err := tryStream(p)
+	if err != nil {
 		t.Fatalf("Open: %v", err)
 	}
 	return s
+}
+
+var requestHead = hpack.NewTemplate(hpack.Field{Name: ":method", Value: "POST"}, hpack.Field{Name: ":scheme", Value: "http"},
+	hpack.Field{Name: ":path", Value: "/s/M"}, hpack.Field{Name: ":authority", Value: "x"})
+
+func tryStream(p Picked) (*h2.Stream, error) {
+	s := &h2.Stream{}
+	s.Attach(noReply{})
+	return s, p.Conn.Open(s, h2.Header{Fixed: requestHead}, nil, false, nil)
 }
 
 // A channel without calls goes idle, with its resolver, policy and

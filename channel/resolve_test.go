@@ -137,7 +137,7 @@ func TestServiceConfigErrors(t *testing.T) {
 			t.Error("a bad service config cost the connection")
 		}
 	})
-	if _, err := New("x", Config{Creds: insecureCreds, DefaultServiceConfig: "{"}); err == nil || !strings.Contains(err.Error(), "default service config") {
+	if _, err := New("x", Config{Creds: insecureCreds, DefaultServiceConfig: "{"}); err == nil || !strings.Contains(err.Error(), "channel: the default service config holds {; expected JSON") {
 		t.Errorf("bad default: %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/h2"
 )
 
 // slowFarm is a farm whose dials take a second to a, 1.25 s to others.
@@ -163,4 +165,66 @@ func TestCloseInPolicySwitch(t *testing.T) {
 			t.Errorf("%d subchannels are left", len(c.subs))
 		}
 	})
+}
+
+// Under load from several goroutines, policies change a hundred times and no
+// call fails. Whoever got a connection that was given up meanwhile takes
+// another, as calls do.
+func TestPolicySwitchUnderLoad(t *testing.T) {
+	noLeaks(t)
+	h, f := &hand{}, &farm{serve: goodPeer}
+	built := make(chan struct{})
+	b := stubBuilder{"hand", func(_ resolver.Target, cc resolver.ClientConn) (resolver.Resolver, error) {
+		h.cc = cc
+		close(built)
+		return h, nil
+	}}
+	c := newChannel(t, "hand:///x", Config{Dialer: f.dial, Resolvers: []resolver.Builder{b}})
+	c.Connect()
+	<-built
+	configure := func(policy string) {
+		s := h.addrs("a", "b", "c")
+		s.ServiceConfig = h.cc.ParseServiceConfig(`{"loadBalancingConfig":[{"` + policy + `":{}}]}`)
+		if err := h.cc.UpdateState(s); err != nil {
+			t.Error(err)
+		}
+	}
+	configure("round_robin")
+	var calls, moved atomic.Int64
+	work := make(chan struct{}, 8)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range work {
+				p, err := c.Pick(t.Context(), "/s/M", false)
+				if err != nil {
+					t.Errorf("a call failed: %v", err)
+					continue
+				}
+				s, err := tryStream(p)
+				if err != nil {
+					p.Lost()
+					moved.Add(1)
+					continue
+				}
+				s.Reset(h2.Cancel)
+				if p.Done != nil {
+					p.Done(balancer.DoneInfo{})
+				}
+				calls.Add(1)
+			}
+		})
+	}
+	for i := range 100 {
+		configure([]string{"pick_first", "round_robin", "least_request_experimental"}[i%3])
+		for range 200 {
+			work <- struct{}{}
+		}
+	}
+	close(work)
+	wg.Wait()
+	if n := calls.Load() + moved.Load(); n != 20000 {
+		t.Errorf("%d of 20000 calls", n)
+	}
+	t.Logf("%d calls, %d moved to another connection", calls.Load(), moved.Load())
 }
