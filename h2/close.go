@@ -231,10 +231,14 @@ func (c *Conn) finishWriting() {
 // fatal is the reader's end for a violation: GOAWAY says why, and the socket
 // stays open for a moment so that the peer can read it.
 func (c *Conn) fatal(err *ConnError) {
+	if err.Kind == NotHTTP2 && !c.server {
+		return // who answers something else would not understand it
+	}
 	c.mu.Lock()
 	c.life.linger = true
-	c.closeLocked(err, err.Kind != NotHTTP2 || c.server)
+	c.closeLocked(err, true)
 	c.mu.Unlock()
+	c.tellStreams()
 	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
 	var scrap [1024]byte
 	for i := 0; i < 1024; i++ { // a peer that floods us is not read for long
@@ -252,7 +256,6 @@ func (c *Conn) teardown(err *ConnError) {
 		e.GoAway, e.First = c.life.goAway, c.rd.first // known to the reader only, or since
 		c.life.err = &e
 	}
-	err = c.life.err
 	if !c.out.awake {
 		c.out.awake = true // nobody may wake a writer again
 		c.dismissWriterLocked()
@@ -262,24 +265,34 @@ func (c *Conn) teardown(err *ConnError) {
 			t.Stop()
 		}
 	}
+	c.out.b, c.out.spare = nil, nil
+	err = c.life.err
+	c.mu.Unlock()
+	c.nc.Close()
+	c.tellStreams()
+	close(c.done)
+	if c.cfg.Sink != nil {
+		c.cfg.Sink.Record(event.ConnClosed{Conn: c.cfg.ConnID, Role: c.role(), Err: err})
+	}
+	c.h.Closed(err)
+}
+
+// tellStreams ends all streams with the connection's error. It runs on the
+// reader.
+func (c *Conn) tellStreams() {
 	var orphans []*Stream
+	c.mu.Lock()
+	err := c.life.err
 	c.streams.each(func(s *Stream) {
 		s.state.abort()
 		c.releaseWaitLocked(s)
 		orphans = append(orphans, s)
 	})
 	c.streams = table{}
-	c.out.b, c.out.spare = nil, nil
 	c.mu.Unlock()
-	c.nc.Close()
 	for _, s := range orphans {
 		s.h.OnClose(err)
 	}
-	close(c.done)
-	if c.cfg.Sink != nil {
-		c.cfg.Sink.Record(event.ConnClosed{Conn: c.cfg.ConnID, Role: c.role(), Err: err})
-	}
-	c.h.Closed(err)
 }
 
 // sendGoAwayLocked appends GOAWAY. The last id never rises from one to the next
