@@ -59,7 +59,7 @@ type Config struct {
 	// resolver gives none.
 	DefaultServiceConfig string
 	// MaxCallAttempts caps the attempts that a service config's retry and
-	// hedging policies ask for. Default 5 (gRFC A6).
+	// hedging policies ask for. Default 5 (gRFC A6), also for 1 and less.
 	MaxCallAttempts int
 	// IdleTimeout is how long a channel without calls stays connected; after it,
 	// or an eighth later, it closes its connections and is idle until the next
@@ -145,7 +145,7 @@ func New(target string, cfg Config) (*Channel, error) {
 		cfg.H2.SettingsTimeout = cfg.MinConnectTimeout
 	}
 	cfg.Keepalive = keepaliveDefaults(cfg.Keepalive)
-	if cfg.MaxCallAttempts <= 0 {
+	if cfg.MaxCallAttempts < 2 {
 		cfg.MaxCallAttempts = defaultMaxAttempts
 	}
 	switch {

@@ -3,6 +3,9 @@
 package channel
 
 import (
+	"context"
+	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -148,6 +151,32 @@ func TestIdleTimeoutIgnoresBackground(t *testing.T) {
 		<-p.Conn.Done()
 		if n := c.background.Load(); n != 0 {
 			t.Errorf("%d streams in the background", n)
+		}
+	})
+}
+
+// Calls at the very moments at which the channel goes to sleep find a
+// connection.
+func TestIdleTimeoutAgainstCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &farm{serve: goodPeer}
+		c := newChannel(t, "passthrough:///x", Config{Dialer: f.dial, IdleTimeout: 80 * time.Millisecond})
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				for range 100 {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					if _, err := c.Pick(ctx, "/s/M", false); err != nil {
+						t.Errorf("Pick: %v", err)
+					}
+					cancel()
+					time.Sleep(time.Duration(rand.IntN(20)) * 10 * time.Millisecond)
+				}
+			})
+		}
+		wg.Wait()
+		if n := len(f.seen()); n < 5 {
+			t.Errorf("%d dials: the channel never slept", n)
 		}
 	})
 }

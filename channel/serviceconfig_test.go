@@ -134,6 +134,8 @@ func TestServiceConfigComplaints(t *testing.T) {
 		{method(`"hedgingPolicy":{"maxAttempts":2,"hedgingDelay":1}`), `methodConfig[0].hedgingPolicy.hedgingDelay holds 1; expected a duration`},
 		{method(`"hedgingPolicy":{"maxAttempts":2,"nonFatalStatusCodes":3}`), `methodConfig[0].hedgingPolicy.nonFatalStatusCodes holds 3; expected a list`},
 		{method(`"hedgingPolicy":{},"retryPolicy":{}`), `methodConfig[0].hedgingPolicy holds {}; expected no hedgingPolicy beside a retryPolicy`},
+		{method(`"hedgingPolicy":3`), `methodConfig[0].hedgingPolicy holds 3; expected an object`},
+		{method(`"hedgingPolicy":{"maxAttempts":"two"}`), `methodConfig[0].hedgingPolicy.maxAttempts holds "two"; expected a whole number of attempts, 2 or more`},
 		{`{"retryThrottling":{"maxTokens":1001,"tokenRatio":1}}`, `retryThrottling.maxTokens holds 1001; expected a number more than 0 and at most 1000`},
 		{`{"retryThrottling":{"maxTokens":10,"tokenRatio":0.0005}}`, `retryThrottling.tokenRatio holds 0.0005; expected a number of 0.001 or more`},
 		{`{"retryThrottling":{"maxTokens":10}}`, `retryThrottling.tokenRatio is missing; expected a number more than 0`},

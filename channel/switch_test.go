@@ -228,3 +228,53 @@ func TestPolicySwitchUnderLoad(t *testing.T) {
 	}
 	t.Logf("%d calls, %d moved to another connection", calls.Load(), moved.Load())
 }
+
+// sleeper is a policy that is IDLE until somebody picks.
+type sleeper struct{ scripted }
+
+func (*sleeper) Name() string { return "sleeper" }
+func (s *sleeper) Build(cc balancer.ClientConn, _ balancer.BuildOptions) balancer.Balancer {
+	return &sleeperBalancer{scriptedBalancer{s: &s.scripted, cc: cc}}
+}
+
+type sleeperBalancer struct{ scriptedBalancer }
+
+func (b *sleeperBalancer) UpdateClientConnState(s balancer.ClientConnState) error {
+	var err error
+	b.sc, err = b.cc.NewSubConn(s.ResolverState.Addresses, balancer.NewSubConnOptions{})
+	b.cc.UpdateState(balancer.State{ConnectivityState: connectivity.Idle, Picker: wakePicker{b.sc}})
+	return err
+}
+
+type wakePicker struct{ sc balancer.SubConn }
+
+func (p wakePicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
+	p.sc.Connect()
+	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+}
+
+// A policy that waits for a call before it connects would wait for ever if the
+// old one kept the calls.
+func TestPolicySwitchToLazyPolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		balancer.Register(&sleeper{})
+		h, f := &hand{}, &farm{serve: goodPeer}
+		c := newChannel(t, "hand:///x", Config{Dialer: f.dial, Resolvers: []resolver.Builder{h.builder()}})
+		c.Connect()
+		synctest.Wait()
+		if err := h.cc.UpdateState(h.addrs("a")); err != nil {
+			t.Fatal(err)
+		}
+		old := mustPick(t, c)
+		s := h.addrs("a")
+		s.ServiceConfig = h.cc.ParseServiceConfig(`{"loadBalancingPolicy":"sleeper"}`)
+		if err := h.cc.UpdateState(s); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		wantState(t, c, connectivity.Idle)
+		if p := mustPick(t, c); p.Conn == old.Conn {
+			t.Error("the old policy's connection was picked")
+		}
+	})
+}
