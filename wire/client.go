@@ -66,6 +66,11 @@ type Request struct {
 	MaxRecv codec.Limit
 	// Unary says that the answer is awaited as a whole, by RecvUnary.
 	Unary bool
+
+	// Storage of Start, which leaves nothing in it: a Request that is used
+	// again costs no allocation.
+	fields  []hpack.Field
+	timeout [12]byte
 }
 
 // Progress says how far an attempt came.
@@ -81,11 +86,11 @@ type Progress struct {
 type ClientStream struct {
 	h2.Stream
 	recv receiver
-	path string
+	tmpl *Template // what was asked for
 
 	// The reader's own.
 	first  *ResponseHead // the first header section, if more has to follow
-	sample []byte        // the body of an answer that is no gRPC
+	sample *[]byte       // the body of an answer that is no gRPC
 
 	// Guarded by recv.mu.
 	head      *ResponseHead // first, if it is gRPC's
@@ -95,9 +100,6 @@ type ClientStream struct {
 	abandoned bool // this side reset the stream
 
 	closed atomic.Bool // END_STREAM is sent, and nobody sends any more
-
-	fields  []hpack.Field
-	timeout [12]byte
 }
 
 // Start opens the stream on conn and sends msg, prefix included, as its first
@@ -109,15 +111,19 @@ type ClientStream struct {
 func (s *ClientStream) Start(conn *h2.Conn, req *Request, msg []byte, end bool, done <-chan struct{}) error {
 	s.Attach((*clientEvents)(s))
 	s.recv.limit, s.recv.garbage, s.recv.whole = req.MaxRecv, fault.CodecResponseParse, req.Unary
-	s.path = req.Template.path
-	s.fields = s.fields[:0]
+	s.tmpl = req.Template
+	fields := req.Metadata
 	if req.Timeout > 0 {
-		// The encoder does not keep literals: the text lives in the stream.
-		v := AppendTimeout(s.timeout[:0], req.Timeout)
-		s.fields = append(s.fields, hpack.Field{Name: "grpc-timeout", Value: unsafe.String(&v[0], len(v)), Index: hpack.Literal})
+		// The encoder does not keep literals: the text lives in the request.
+		v := AppendTimeout(req.timeout[:0], req.Timeout)
+		fields = append(req.fields[:0], hpack.Field{Name: "grpc-timeout", Value: unsafe.String(&v[0], len(v)), Index: hpack.Literal})
+		fields = append(fields, req.Metadata...)
+		req.fields = fields[:0]
 	}
-	s.fields = append(s.fields, req.Metadata...)
-	err := conn.Open(&s.Stream, h2.Header{Fixed: req.Template.h, Fields: s.fields}, msg, end, done)
+	err := conn.Open(&s.Stream, h2.Header{Fixed: req.Template.h, Fields: fields}, msg, end, done)
+	if req.Timeout > 0 {
+		clear(fields) // secrets end with their call
+	}
 	if err == nil || errors.Is(err, h2.ErrEnded) {
 		if err == nil && end {
 			s.closed.Store(true)
@@ -306,5 +312,4 @@ func (s *ClientStream) Renew() {
 	s.head, s.headKnown, s.trailer = nil, nil, nil
 	s.inOrder, s.abandoned = false, false
 	s.closed.Store(false)
-	clear(s.fields)
 }

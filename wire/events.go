@@ -17,13 +17,14 @@ type memo struct {
 	trailer  *Trailer
 }
 
-// memoOf returns the block's memo; of a block that does not last, a new one.
+// memoOf returns the memo of a block that lasts, nil of any other.
 func memoOf(b *h2.Block) *memo {
-	if m, ok := b.Memo.(*memo); ok {
-		return m
+	if !b.Lasting {
+		return nil
 	}
-	m := new(memo)
-	if b.Lasting {
+	m, ok := b.Memo.(*memo)
+	if !ok {
+		m = new(memo)
 		b.Memo = m
 	}
 	return m
@@ -31,29 +32,38 @@ func memoOf(b *h2.Block) *memo {
 
 func responseOf(b *h2.Block) *ResponseHead {
 	m := memoOf(b)
-	if m.response == nil {
-		h := ParseResponse(b)
+	if m != nil && m.response != nil {
+		return m.response
+	}
+	h := ParseResponse(b)
+	if m != nil {
 		m.response = &h
 	}
-	return m.response
+	return &h
 }
 
 func trailerOf(b *h2.Block, httpStatus int) *Trailer {
 	m := memoOf(b)
-	if m.trailer == nil {
-		t := ParseTrailer(b, httpStatus)
+	if m != nil && m.trailer != nil {
+		return m.trailer
+	}
+	t := ParseTrailer(b, httpStatus)
+	if m != nil && t.Fault == nil { // a fault may come from httpStatus, which is not in the block
 		m.trailer = &t
 	}
-	return m.trailer
+	return &t
 }
 
 func requestOf(b *h2.Block) *RequestHead {
 	m := memoOf(b)
-	if m.request == nil {
-		h := ParseRequest(b)
+	if m != nil && m.request != nil {
+		return m.request
+	}
+	h := ParseRequest(b)
+	if m != nil {
 		m.request = &h
 	}
-	return m.request
+	return &h
 }
 
 // clientEvents is a ClientStream as its connection's reader sees it.
@@ -136,15 +146,23 @@ const sampleSize = 1024
 
 // onForeignBody gathers a sample of an answer that is no gRPC.
 func (s *ClientStream) onForeignBody(p []byte, end bool) {
-	s.sample = append(s.sample, p[:min(len(p), sampleSize-len(s.sample))]...)
-	if end || len(s.sample) == sampleSize {
+	if s.sample == nil {
+		s.sample = new([]byte)
+	}
+	*s.sample = append(*s.sample, p[:min(len(p), sampleSize-len(*s.sample))]...)
+	if end || len(*s.sample) == sampleSize {
 		s.fail(s.notGRPC(), end)
 		return
 	}
 	s.Consumed(len(p))
 }
 
-func (s *ClientStream) notGRPC() *fault.Fault { return s.first.NotGRPC(s.sample) }
+func (s *ClientStream) notGRPC() *fault.Fault {
+	if s.sample == nil {
+		return s.first.NotGRPC(nil)
+	}
+	return s.first.NotGRPC(*s.sample)
+}
 
 // OnClose takes every other end.
 func (e *clientEvents) OnClose(err error) {

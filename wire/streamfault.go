@@ -27,7 +27,7 @@ func (s *ClientStream) evidence() *fault.Evidence {
 }
 
 func (s *ClientStream) evidenceLocked() *fault.Evidence {
-	ev := &fault.Evidence{Method: s.path, Stream: s.ID(), Messages: s.recv.got, Answered: s.head != nil, Sent: true}
+	ev := &fault.Evidence{Method: s.tmpl.path, Stream: s.ID(), Messages: s.recv.got, Answered: s.head != nil, Sent: true}
 	if c := s.Conn(); c != nil {
 		locate(ev, c)
 	}
