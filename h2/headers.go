@@ -245,10 +245,10 @@ const (
 
 // note holds a section against check, once if the block lasts. A section that
 // was cut off at its limit is not judged: the floor above answers it.
-func note(b *Block, kind uint8, check func(*Block, *hpack.Check) string) hpack.Check {
+func note(b *Block, kind uint8, check func(*Block) (status int, bad string)) hpack.Check {
 	ck := hpack.Check{Kind: kind, Length: contentLength(b)}
-	if bad := check(b, &ck); !b.TooLarge {
-		ck.Bad = bad
+	if ck.Status, ck.Bad = check(b); b.TooLarge {
+		ck.Bad = ""
 	}
 	if b.Lasting {
 		b.Check = ck
@@ -259,7 +259,7 @@ func note(b *Block, kind uint8, check func(*Block, *hpack.Check) string) hpack.C
 // checkRequest says what makes a request's header section malformed (RFC 9113
 // sections 8.2 and 8.3), "" if nothing does. :authority is left to the floor
 // above.
-func checkRequest(b *Block, _ *hpack.Check) string {
+func checkRequest(b *Block) (_ int, bad string) {
 	var method, scheme, path bool
 	regular := false
 	for i := range b.Fields {
@@ -267,15 +267,15 @@ func checkRequest(b *Block, _ *hpack.Check) string {
 		if len(f.Name) == 0 || f.Name[0] != ':' {
 			regular = true
 			if bad := checkField(f); bad != "" {
-				return bad
+				return 0, bad
 			}
 			continue
 		}
 		if regular {
-			return "a pseudo-header field after a regular one"
+			return 0, "a pseudo-header field after a regular one"
 		}
 		if bad := checkValue(f); bad != "" {
-			return bad
+			return 0, bad
 		}
 		var seen *bool
 		switch f.Name {
@@ -286,73 +286,73 @@ func checkRequest(b *Block, _ *hpack.Check) string {
 		case ":path":
 			seen = &path
 			if f.Value == "" {
-				return ":path is empty"
+				return 0, ":path is empty"
 			}
 		case ":authority":
 			continue
 		default:
-			return "unknown pseudo-header field " + strconv.Quote(f.Name)
+			return 0, "unknown pseudo-header field " + strconv.Quote(f.Name)
 		}
 		if *seen {
-			return f.Name + " twice"
+			return 0, f.Name + " twice"
 		}
 		*seen = true
 	}
 	switch {
 	case !method:
-		return ":method is missing"
+		return 0, ":method is missing"
 	case !scheme:
-		return ":scheme is missing"
+		return 0, ":scheme is missing"
 	case !path:
-		return ":path is missing"
+		return 0, ":path is missing"
 	}
-	return ""
+	return 0, ""
 }
 
-// checkResponse notes the status, and says what makes the section malformed.
-func checkResponse(b *Block, ck *hpack.Check) string {
+// checkResponse returns the status, and says what makes the section malformed.
+func checkResponse(b *Block) (status int, bad string) {
 	regular := false
 	for i := range b.Fields {
 		f := &b.Fields[i]
 		if len(f.Name) == 0 || f.Name[0] != ':' {
 			regular = true
 			if bad := checkField(f); bad != "" {
-				return bad
+				return status, bad
 			}
 			continue
 		}
 		v := f.Value
 		switch {
 		case regular:
-			return "a pseudo-header field after a regular one"
+			return status, "a pseudo-header field after a regular one"
 		case f.Name != ":status":
-			return "unknown pseudo-header field " + strconv.Quote(f.Name)
-		case ck.Status != 0:
-			return ":status twice"
+			return status, "unknown pseudo-header field " + strconv.Quote(f.Name)
+		case status != 0:
+			return status, ":status twice"
 		case len(v) != 3 || v[0] < '1' || v[0] > '9' || !digit(v[1]) || !digit(v[2]):
-			return ":status is no status code"
+			return status, ":status is no status code"
 		}
-		ck.Status = int(v[0]-'0')*100 + int(v[1]-'0')*10 + int(v[2]-'0')
+		status = int(v[0]-'0')*100 + int(v[1]-'0')*10 + int(v[2]-'0')
 	}
-	if ck.Status == 0 {
-		return ":status is missing"
+	if status == 0 {
+		return status, ":status is missing"
 	}
-	return ""
+	return status, ""
 }
 
 func digit(b byte) bool { return b >= '0' && b <= '9' }
 
-func checkTrailers(b *Block, _ *hpack.Check) string {
+func checkTrailers(b *Block) (_ int, bad string) {
 	for i := range b.Fields {
 		f := &b.Fields[i]
 		if len(f.Name) > 0 && f.Name[0] == ':' {
-			return "a pseudo-header field in trailers"
+			return 0, "a pseudo-header field in trailers"
 		}
 		if bad := checkField(f); bad != "" {
-			return bad
+			return 0, bad
 		}
 	}
-	return ""
+	return 0, ""
 }
 
 // checkField looks at a regular field: its name's characters, and the fields
