@@ -97,7 +97,7 @@ const (
 	wsaEHOSTUNREACH = syscall.Errno(10065)
 )
 
-// dialFault stamps a dial's error by its type: what was dialled, in ev, only
+// dialFault stamps a dial's error by its type: what was dialed, in ev, only
 // matters where one error number means two things.
 func dialFault(err error, ev fault.Evidence) *fault.Fault {
 	a := fault.Args{Processed: fault.No, Evidence: &ev, Cause: err}

@@ -5,10 +5,10 @@
 // The way of a name, in the order of the files:
 //
 //	target.go      the target string becomes a resolver and an authority
-//	session.go     a stay out of IDLE, begun by a call and ended by none
-//	resolve.go     the resolver reports addresses         dns.go, resolvers.go
+//	session.go     a stay out of IDLE: a call begins it, their absence ends it
+//	resolve.go     the resolver reports addresses: dns.go, dnstext.go, resolvers.go;
+//	               and how calls are to be made: serviceconfig.go, methodconfig.go, configjson.go
 //	balancer.go    a policy turns addresses into subchannels and a picker
-//	serviceconfig.go, methodconfig.go, configjson.go  what the service says of its calls
 //	subchannel.go  the state machine of one connection
 //	link.go        one attempt: dial.go, proxy.go, then tls.go, then preface.go
 //	health.go      does the server say that it serves?

@@ -54,7 +54,7 @@ func TestLazyConnectAndClose(t *testing.T) {
 		time.Sleep(time.Hour)
 		wantState(t, c, connectivity.Idle)
 		if len(f.seen()) != 0 {
-			t.Fatal("an idle channel dialled")
+			t.Fatal("an idle channel dialed")
 		}
 		p := mustPick(t, c)
 		wantState(t, c, connectivity.Ready)

@@ -31,7 +31,7 @@ type resolverHost struct {
 	failed  int               // the serializer's: failures of Build in a row
 	pending atomic.Bool       // a ResolveNow is queued
 
-	mu     sync.Mutex // serialises updates
+	mu     sync.Mutex // serializes updates
 	closed atomic.Bool
 }
 
@@ -100,28 +100,29 @@ func (h *resolverHost) UpdateState(s resolver.State) error {
 	if h.closed.Load() {
 		return nil
 	}
+	c := h.session.c
 	if s.Endpoints == nil {
 		s.Endpoints = endpointsOf(s.Addresses)
 	}
 	h.record(s, nil)
-	sc, err := h.session.c.acceptConfig(s.ServiceConfig)
+	sc, err := c.acceptConfig(s.ServiceConfig)
 	if err != nil {
 		f := fault.ResolveBadServiceConfig.New(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: err,
-			Evidence: &fault.Evidence{Target: h.session.c.target}})
-		h.session.c.blame(f)
-		h.session.c.configure(nil)
+			Evidence: &fault.Evidence{Target: c.target}})
+		c.blame(f)
+		c.configure(nil)
 		h.session.balancer.fail(f)
 		return err
 	}
-	h.session.c.configure(sc)
+	c.configure(sc)
 	if len(s.Endpoints) > 0 {
-		h.session.c.addressed.Store(true)
-		if f := h.session.c.cause.Load(); f != nil && f.Layer() == fault.LayerResolve {
-			h.session.c.cause.CompareAndSwap(f, nil)
+		c.addressed.Store(true)
+		if f := c.cause.Load(); f != nil && f.Layer() == fault.LayerResolve {
+			c.cause.CompareAndSwap(f, nil)
 		}
 	} else {
-		h.session.c.blame(fault.ResolveNotFound.Newf(fault.Args{Side: fault.Remote, Processed: fault.No,
-			Evidence: &fault.Evidence{Target: h.session.c.target}}, "the resolver found no address for %q", h.session.c.target))
+		c.blame(fault.ResolveNotFound.Newf(fault.Args{Side: fault.Remote, Processed: fault.No,
+			Evidence: &fault.Evidence{Target: c.target}}, "the resolver found no address for %q", c.target))
 	}
 	return h.session.balancer.update(s, sc)
 }

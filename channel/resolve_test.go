@@ -187,7 +187,7 @@ func TestHandshakeInfo(t *testing.T) {
 		h, f := &hand{}, &farm{serve: goodPeer}
 		creds := &spyCreds{TransportCredentials: insecureCreds}
 		dial := func(ctx context.Context, addr string) (net.Conn, error) {
-			creds.dialled = credentials.ClientHandshakeInfoFromContext(ctx)
+			creds.dialed = credentials.ClientHandshakeInfoFromContext(ctx)
 			return f.dial(ctx, addr)
 		}
 		c := newChannel(t, "hand:///x", Config{Dialer: dial, Creds: creds, Resolvers: []resolver.Builder{h.builder()}})
@@ -200,8 +200,8 @@ func TestHandshakeInfo(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustPick(t, c)
-		if creds.name != "backend" || creds.shook.Attributes.Value(key{}) != "v" || creds.dialled.Attributes.Value(key{}) != "v" {
-			t.Errorf("credentials got %q %v, the dialer %v", creds.name, creds.shook, creds.dialled)
+		if creds.name != "backend" || creds.shook.Attributes.Value(key{}) != "v" || creds.dialed.Attributes.Value(key{}) != "v" {
+			t.Errorf("credentials got %q %v, the dialer %v", creds.name, creds.shook, creds.dialed)
 		}
 	})
 }
@@ -209,7 +209,7 @@ func TestHandshakeInfo(t *testing.T) {
 type spyCreds struct {
 	credentials.TransportCredentials
 	name           string
-	shook, dialled credentials.ClientHandshakeInfo
+	shook, dialed credentials.ClientHandshakeInfo
 }
 
 func (s *spyCreds) ClientHandshake(ctx context.Context, name string, nc net.Conn) (net.Conn, credentials.AuthInfo, error) {
