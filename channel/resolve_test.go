@@ -208,7 +208,7 @@ func TestHandshakeInfo(t *testing.T) {
 
 type spyCreds struct {
 	credentials.TransportCredentials
-	name           string
+	name          string
 	shook, dialed credentials.ClientHandshakeInfo
 }
 
