@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
 
 	"github.com/faultline-rpc/faultline/channel"
 	"github.com/faultline-rpc/faultline/fault"
@@ -18,13 +19,13 @@ import (
 //
 //	pick -> credentials -> open (free stream, window) -> answer -> settled
 type attempt struct {
-	began    time.Time
-	pickedAt time.Time // zero before
-	sentAt   time.Time // zero before the request, or a stream's headers, were handed over
-	picked   channel.Picked
-	sentTo   string             // the :authority
-	open     bool               // picked.Done has to be called
-	s        *wire.ClientStream // nil before
+	began    time.Duration
+	pickedAt time.Duration           // 0 before
+	sentAt   time.Duration           // 0 before the request, or a stream's headers, were handed over
+	peer     *peer.Peer              // nil before; shared
+	done     func(balancer.DoneInfo) // the balancer's, or nil
+	s        *wire.ClientStream      // nil before
+	open     bool                    // a connection was picked, and the attempt is not settled
 }
 
 // try makes one attempt: it opens a stream with msg as its first message, if
@@ -32,29 +33,30 @@ type attempt struct {
 func (c *call) try(msg []byte, end bool) *fault.Fault {
 	now := c.start
 	if c.number++; c.number > 1 {
-		now = time.Now()
+		now = c.caller.now()
 	}
 	c.attempt = attempt{began: now}
 	ctx := c.ctx
 	if c.watch != nil {
-		ctx = c.watch.begin(c.number > 1)
+		ctx = c.watch.begin(c.unseen)
 	}
-	var err error
-	if c.picked, err = c.pick(ctx); err != nil {
+	p, err := c.pick(ctx)
+	if err != nil {
 		return c.pickFault(err)
 	}
-	c.open = true
-	c.pickedAt = c.start
+	c.open, c.peer, c.done = true, p.Peer, p.Done
+	c.pickedAt = now
 	if c.timed || c.number > 1 {
-		c.pickedAt = time.Now()
+		c.pickedAt = c.caller.now()
 	}
-	if f := c.prepare(ctx); f != nil {
+	host, f := c.prepare(ctx, &p)
+	if f != nil {
 		return f
 	}
 	if c.watch != nil {
-		c.watch.outHeader()
+		c.watch.outHeader(&p, host)
 	}
-	return c.launch(msg, end)
+	return c.launch(&p, msg, end)
 }
 
 func (c *call) pick(ctx context.Context) (channel.Picked, error) {
@@ -64,51 +66,53 @@ func (c *call) pick(ctx context.Context) (channel.Picked, error) {
 	return c.caller.cfg.Channel.Pick(ctx, c.method, c.waitForReady)
 }
 
-// prepare makes the request, now that the connection is known.
-func (c *call) prepare(ctx context.Context) *fault.Fault {
-	var f *fault.Fault
-	if c.sentTo, f = c.host(); f != nil {
-		return f
-	}
-	fields := c.md
-	if len(c.picked.Metadata) > 0 || len(c.caller.cfg.Creds) > 0 || c.creds != nil {
-		fields = append(c.fields[:0], c.md...)
-		var err error
-		if fields, err = wire.AppendMetadata(fields, c.picked.Metadata); err != nil {
-			return local(err)
-		}
-		if fields, f = c.credentials(ctx, fields); f != nil {
-			return f
-		}
-		c.fields = fields
-	}
-	tmpl, f := c.caller.templates.get(templateKey{c.method, c.sentTo, c.subtype, c.encoding})
+// prepare makes the request, now that the connection is known. It returns the
+// :authority.
+func (c *call) prepare(ctx context.Context, p *channel.Picked) (string, *fault.Fault) {
+	host, f := c.host(p)
 	if f != nil {
-		return f
+		return "", f
 	}
-	c.req = wire.Request{Template: tmpl, Metadata: fields, MaxRecv: c.maxRecv, Unary: c.req.Unary}
+	fields := c.scratch.md
+	if len(p.Metadata) > 0 || len(c.caller.cfg.Creds) > 0 || c.creds != nil {
+		fields = append(c.scratch.fields[:0], fields...)
+		var err error
+		if fields, err = wire.AppendMetadata(fields, p.Metadata); err != nil {
+			return "", local(err)
+		}
+		if fields, f = c.credentials(ctx, p, fields); f != nil {
+			return "", f
+		}
+		c.scratch.fields = fields
+	}
+	tmpl, f := c.caller.templates.get(templateKey{c.method, host, c.subtype, c.encoding})
+	if f != nil {
+		return "", f
+	}
+	r := &c.scratch.req
+	r.Template, r.Metadata, r.MaxRecv, r.Unary, r.Timeout = tmpl, fields, c.maxRecv, c.single, 0
 	if c.timed {
-		if c.req.Timeout = time.Until(c.deadline); c.req.Timeout <= 0 {
-			return c.interrupted(waitStream)
+		if r.Timeout = c.deadline - c.caller.now(); r.Timeout <= 0 {
+			return "", c.interrupted(waitStream)
 		}
 	}
-	return nil
+	return host, nil
 }
 
 // host is the :authority. One that the program or the balancer chose must be
 // vouched for by the credentials, as in grpc-go: else a server that was
 // authenticated under one name could be addressed by another.
-func (c *call) host() (string, *fault.Fault) {
+func (c *call) host(p *channel.Picked) (string, *fault.Fault) {
 	name := c.authority
-	if name == "" && len(c.picked.Metadata) > 0 { // gRFC A81
-		if v := c.picked.Metadata.Get(":authority"); len(v) > 0 {
+	if name == "" && len(p.Metadata) > 0 { // gRFC A81
+		if v := p.Metadata.Get(":authority"); len(v) > 0 {
 			name = v[0]
 		}
 	}
 	if name == "" {
-		return c.picked.Authority, nil
+		return p.Authority, nil
 	}
-	v, ok := c.picked.Security.(credentials.AuthorityValidator)
+	v, ok := p.Security.(credentials.AuthorityValidator)
 	if !ok {
 		return "", authority(name, "the connection's credentials cannot validate it, expected an AuthInfo that is a credentials.AuthorityValidator", nil)
 	}
@@ -119,15 +123,15 @@ func (c *call) host() (string, *fault.Fault) {
 }
 
 // launch opens the stream.
-func (c *call) launch(msg []byte, end bool) *fault.Fault {
+func (c *call) launch(p *channel.Picked, msg []byte, end bool) *fault.Fault {
 	if c.s = c.spare; c.s == nil {
 		c.s = new(wire.ClientStream)
 	}
 	c.spare = nil
-	err := c.s.Start(c.picked.Conn, &c.req, msg, end, c.ctx.Done())
+	err := c.s.Start(p.Conn, &c.scratch.req, msg, end, c.ctx.Done())
 	if err == nil {
 		if c.timed {
-			c.sentAt = time.Now()
+			c.sentAt = c.caller.now()
 		}
 		return nil
 	}
@@ -143,7 +147,7 @@ func (c *call) launch(msg []byte, end bool) *fault.Fault {
 	// The connection takes no streams any more.
 	if f, ok := fault.From(err); ok {
 		if f.Entry() != fault.HTTP2HeaderList {
-			c.picked.Lost()
+			p.Lost()
 		}
 		return f
 	}
@@ -160,7 +164,7 @@ func (c *call) settle(err error) {
 		return
 	}
 	c.open = false
-	if c.picked.Done == nil {
+	if c.done == nil {
 		return
 	}
 	info := balancer.DoneInfo{Err: err}
@@ -169,5 +173,5 @@ func (c *call) settle(err error) {
 		info.BytesSent, info.BytesReceived = p.Sent, p.Headers
 		info.Trailer = c.trailer()
 	}
-	c.picked.Done(info)
+	c.done(info)
 }

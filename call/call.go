@@ -14,63 +14,102 @@ import (
 	"github.com/faultline-rpc/faultline/wire"
 )
 
-// call is what unary calls and streams have in common. Unary calls take it
-// from the Caller's pool.
+// call is what unary calls and streams have in common. Open streams are many:
+// what few of them need is behind pointers, and moments are offsets.
 type call struct {
-	caller *Caller
-	ctx    context.Context
-	method string
-	opts   []grpc.CallOption
-	options
-	start    time.Time
-	deadline time.Time
-	timed    bool          // there is a deadline
-	md       []hpack.Field // the program's metadata
-	watch    *watch        // the stats handlers' view, nil without any
+	caller   *Caller
+	ctx      context.Context
+	method   string
+	*options                    // shared: see Caller.plain
+	more     *more              // nil for most
+	watch    *watch             // the stats handlers' view, nil without any
+	scratch  *scratch           // while attempts are being opened
+	spare    *wire.ClientStream // storage for an attempt
+	start    time.Duration      // as Caller.now has it
+	deadline time.Duration      // if timed
 
 	attempt
-	repeated bool // an attempt that the peer saw was repeated; that is done once
-	tries    []fault.Attempt
-	number   int // of the running attempt
-
-	fields []hpack.Field      // storage: metadata of the running attempt
-	req    wire.Request       // storage
-	spare  *wire.ClientStream // storage: a stream that ended in order
+	number   int32 // of the running attempt
+	timed    bool  // there is a deadline
+	single   bool  // one message is the answer
+	repeated bool  // an attempt that the peer saw was repeated; that is done once
+	unseen   bool  // the running attempt is a repetition that gRFC A6 does not count
 }
 
-// begin reads what the program asks for. It fails before anything is sent.
-func (c *call) begin(ctx context.Context, method string, opts []grpc.CallOption, desc *grpc.StreamDesc) *fault.Fault {
-	c.ctx, c.method, c.opts = ctx, method, opts
-	c.start = time.Now()
-	c.deadline, c.timed = ctx.Deadline()
-	if f := c.resolve(opts); f != nil {
-		c.after = true // OnFinish may be among those not read
+// more is what few calls need.
+type more struct {
+	opts  []grpc.CallOption // to be served when the call has ended
+	tries []fault.Attempt   // that failed and were followed by another
+}
+
+// scratch is what is needed while a request is made.
+type scratch struct {
+	req    wire.Request
+	md     []hpack.Field // the program's metadata
+	fields []hpack.Field // storage: the metadata of an attempt
+}
+
+// room is a unary call's storage, which the Caller's pool keeps. Streams
+// borrow it for its scratch.
+type room struct {
+	call    call
+	scratch scratch
+	options options
+	more    more
+}
+
+// begin reads what the program asks for. It fails before anything is sent. r
+// is storage, or nil.
+func (c *call) begin(ctx context.Context, method string, opts []grpc.CallOption, desc *grpc.StreamDesc, r *room) *fault.Fault {
+	c.ctx, c.method, c.single = ctx, method, !desc.ServerStreams
+	c.start = c.caller.now()
+	c.began = c.start
+	if f := c.readOptions(opts, r); f != nil {
 		return f
 	}
 	if method == "" || method[0] != '/' {
 		return misuse("malformed method name %q, expected /package.Service/Method", method)
 	}
-	if ctx.Err() != nil || c.timed && !c.start.Before(c.deadline) {
+	if d, ok := ctx.Deadline(); ok {
+		c.timed, c.deadline = true, c.start+time.Until(d)
+	}
+	if ctx.Err() != nil || c.timed && c.deadline <= c.start {
 		return c.early()
 	}
 	if len(c.caller.cfg.StatsHandlers) > 0 {
 		c.watch = newWatch(c, desc)
 	}
-	if md, ok := metadata.FromOutgoingContext(ctx); ok && len(md) > 0 {
-		fields, err := wire.AppendMetadata(c.md[:0], md)
-		if err != nil {
-			return local(err)
-		}
-		c.md = fields
+	return c.readMetadata()
+}
+
+// readMetadata reads the program's metadata into the scratch.
+func (c *call) readMetadata() *fault.Fault {
+	md, ok := metadata.FromOutgoingContext(c.ctx)
+	if !ok || len(md) == 0 {
+		return nil
 	}
+	fields, err := wire.AppendMetadata(c.scratch.md[:0], md)
+	if err != nil {
+		return local(err)
+	}
+	c.scratch.md = fields
 	return nil
+}
+
+// need returns the call's more, made if it has none. r is storage, or nil.
+func (c *call) need(r *room) *more {
+	if c.more == nil {
+		if c.more = new(more); r != nil {
+			c.more = &r.more
+		}
+	}
+	return c.more
 }
 
 // next returns the call anew, for an attempt beside the one that c keeps.
 func (c *call) next(desc *grpc.StreamDesc) *call {
-	n := &call{caller: c.caller, ctx: c.ctx, method: c.method, opts: c.opts, options: c.options, start: c.start,
-		deadline: c.deadline, timed: c.timed, md: c.md, repeated: c.repeated, tries: c.tries, number: c.number}
-	n.req.Unary = c.req.Unary
+	n := &call{caller: c.caller, ctx: c.ctx, method: c.method, options: c.options, more: c.more, start: c.start,
+		deadline: c.deadline, number: c.number, timed: c.timed, single: c.single, repeated: c.repeated, unseen: c.unseen}
 	if c.watch != nil {
 		n.watch = newWatch(n, desc)
 	}
@@ -88,18 +127,18 @@ func local(err error) *fault.Fault {
 
 // end serves the options that want to know, once the call is over.
 func (c *call) end(err error) {
-	if !c.after {
+	if c.more == nil {
 		return
 	}
-	for _, opt := range c.opts {
+	for _, opt := range c.more.opts {
 		switch opt := opt.(type) {
 		case grpc.HeaderCallOption:
 			*opt.HeaderAddr = c.header()
 		case grpc.TrailerCallOption:
 			*opt.TrailerAddr = c.trailer()
 		case grpc.PeerCallOption:
-			if c.picked.Peer != nil {
-				*opt.PeerAddr = *c.picked.Peer
+			if c.peer != nil {
+				*opt.PeerAddr = *c.peer
 			}
 		case grpc.OnFinishCallOption:
 			opt.OnFinish(err)
@@ -147,13 +186,22 @@ func copied(md metadata.MD) metadata.MD {
 	return md.Copy()
 }
 
-// acquire takes a call from the pool.
-func (c *Caller) acquire() *call { return c.calls.Get().(*call) }
+// acquire takes a room from the pool.
+func (c *Caller) acquire() *room { return c.rooms.Get().(*room) }
 
-// release gives a call back, of which nobody else knows any more.
-func (c *Caller) release(u *call) {
-	*u = call{caller: c, md: emptied(u.md), fields: emptied(u.fields), spare: u.spare}
-	c.calls.Put(u)
+// release gives a room back, of which nobody else knows any more.
+func (c *Caller) release(r *room) {
+	if r.call.options == &r.options {
+		r.options = options{}
+	}
+	r.call = call{caller: c, spare: r.call.spare}
+	if r.more.opts != nil || r.more.tries != nil {
+		r.more = more{}
+	}
+	s := &r.scratch
+	s.req.Template, s.req.Metadata = nil, nil
+	s.md, s.fields = emptied(s.md), emptied(s.fields)
+	c.rooms.Put(r)
 }
 
 // maxFields bounds the metadata storage that is kept.

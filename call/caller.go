@@ -5,6 +5,8 @@ package call
 import (
 	"context"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -48,16 +50,21 @@ type Config struct {
 type Caller struct {
 	cfg       Config
 	templates templates
-	calls     sync.Pool // *call; not the package's: they keep channels
+	epoch     time.Time               // moments are counted from it
+	common    atomic.Pointer[options] // see plain
+	rooms     sync.Pool               // *room; not the package's: they keep channels
 }
 
 // New returns a Caller.
 func New(cfg Config) *Caller {
-	c := &Caller{cfg: cfg}
+	c := &Caller{cfg: cfg, epoch: time.Now().Add(-1)}
 	c.templates.cfg = &c.cfg
-	c.calls.New = func() any { return &call{caller: c} }
+	c.rooms.New = func() any { return &room{call: call{caller: c}} }
 	return c
 }
+
+// now is this moment: a positive offset, for open streams keep several.
+func (c *Caller) now() time.Duration { return time.Since(c.epoch) }
 
 // Invoke makes a unary call and returns when it has ended: nil, with the
 // answer in reply, or a *fault.Fault. What interceptors return passes as it is.

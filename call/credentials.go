@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/faultline-rpc/faultline/channel"
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/h2/hpack"
 	"github.com/faultline-rpc/faultline/wire"
@@ -18,20 +19,20 @@ import (
 
 // credentials appends the metadata of the per-call credentials: the client's,
 // then the call's own.
-func (c *call) credentials(ctx context.Context, fields []hpack.Field) ([]hpack.Field, *fault.Fault) {
+func (c *call) credentials(ctx context.Context, p *channel.Picked, fields []hpack.Field) ([]hpack.Field, *fault.Fault) {
 	if len(c.caller.cfg.Creds) == 0 && c.creds == nil {
 		return fields, nil
 	}
-	ctx = credentials.NewContextWithRequestInfo(ctx, credentials.RequestInfo{Method: c.method, AuthInfo: c.picked.Security})
-	uri := audience(c.picked.Authority, c.method)
+	ctx = credentials.NewContextWithRequestInfo(ctx, credentials.RequestInfo{Method: c.method, AuthInfo: p.Security})
+	uri := audience(p.Authority, c.method)
 	f := (*fault.Fault)(nil)
 	for _, creds := range c.caller.cfg.Creds {
-		if fields, f = c.ask(ctx, creds, uri, fields); f != nil {
+		if fields, f = c.ask(ctx, p, creds, uri, fields); f != nil {
 			return nil, f
 		}
 	}
 	if c.creds != nil {
-		return c.ask(ctx, c.creds, uri, fields)
+		return c.ask(ctx, p, c.creds, uri, fields)
 	}
 	return fields, nil
 }
@@ -47,9 +48,9 @@ func audience(authority, method string) string {
 }
 
 // ask appends one credential's metadata.
-func (c *call) ask(ctx context.Context, creds credentials.PerRPCCredentials, uri string, fields []hpack.Field) ([]hpack.Field, *fault.Fault) {
+func (c *call) ask(ctx context.Context, p *channel.Picked, creds credentials.PerRPCCredentials, uri string, fields []hpack.Field) ([]hpack.Field, *fault.Fault) {
 	if creds.RequireTransportSecurity() {
-		if err := credentials.CheckSecurityLevel(c.picked.Security, credentials.PrivacyAndIntegrity); err != nil {
+		if err := credentials.CheckSecurityLevel(p.Security, credentials.PrivacyAndIntegrity); err != nil {
 			ev, _ := c.observed()
 			return nil, fault.CallInsecureCredentials.Newf(fault.Args{Side: fault.Local, Processed: fault.No, Evidence: ev, Cause: err},
 				"%T must not be sent over this connection: %v", creds, err)

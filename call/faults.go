@@ -87,7 +87,7 @@ func (c *call) early() *fault.Fault {
 	if code == codes.Canceled {
 		return fault.CallCancelled.Newf(a, "the call was canceled before it began%s", ownWords(cause))
 	}
-	return fault.CallDeadlinePast.Newf(a, "the deadline passed %v before the call began%s, nothing was sent", c.start.Sub(c.deadline).Round(time.Microsecond), ownWords(cause))
+	return fault.CallDeadlinePast.Newf(a, "the deadline passed %v before the call began%s, nothing was sent", (c.start - c.deadline).Round(time.Microsecond), ownWords(cause))
 }
 
 // ownWords is the program's own reason for ending a context.
@@ -125,8 +125,8 @@ func (c *call) ended(waiting string, cause error, code codes.Code, words string)
 // counts as sent, even if its bytes wait: they may leave yet.
 func (c *call) observed() (*fault.Evidence, fault.Processed) {
 	ev := &fault.Evidence{Method: c.method}
-	if c.picked.Peer != nil && c.picked.Peer.Addr != nil {
-		ev.Address, ev.Network = c.picked.Peer.Addr.String(), c.picked.Peer.Addr.Network()
+	if c.peer != nil && c.peer.Addr != nil {
+		ev.Address, ev.Network = c.peer.Addr.String(), c.peer.Addr.Network()
 	}
 	s := c.s
 	if s == nil || s.ID() == 0 {
@@ -176,7 +176,7 @@ func streamWait(s *wire.ClientStream) string {
 // late turns the peer's word that the time is up into the caller's own fault
 // if that is so: which of the two clocks was first says nothing.
 func (c *call) late(f *fault.Fault) *fault.Fault {
-	if !c.timed || time.Now().Before(c.deadline) {
+	if !c.timed || c.caller.now() < c.deadline {
 		return f
 	}
 	switch {
@@ -199,29 +199,29 @@ func (c *call) budget() time.Duration {
 	if !c.timed {
 		return 0
 	}
-	return c.deadline.Sub(c.start)
+	return c.deadline - c.start
 }
 
 // ledger is the account of the call's time. The last phase is open.
 func (c *call) ledger(waiting string) *fault.Ledger {
-	now := time.Now()
+	now := c.caller.now()
 	l := &fault.Ledger{Budget: c.budget()}
 	add := func(name string, d time.Duration) {
 		if d > 0 {
 			l.Phases = append(l.Phases, fault.Phase{Name: name, Spent: d})
 		}
 	}
-	add("attempts before", c.began.Sub(c.start))
+	add("attempts before", c.began-c.start)
 	switch {
-	case c.pickedAt.IsZero():
-		add(waiting, now.Sub(c.began))
-	case c.sentAt.IsZero():
-		add("pick", c.pickedAt.Sub(c.began))
-		add(waiting, now.Sub(c.pickedAt))
+	case c.pickedAt == 0:
+		add(waiting, now-c.began)
+	case c.sentAt == 0:
+		add("pick", c.pickedAt-c.began)
+		add(waiting, now-c.pickedAt)
 	default:
-		add("pick", c.pickedAt.Sub(c.began))
-		add("send", c.sentAt.Sub(c.pickedAt))
-		add(waiting, now.Sub(c.sentAt))
+		add("pick", c.pickedAt-c.began)
+		add("send", c.sentAt-c.pickedAt)
+		add(waiting, now-c.sentAt)
 	}
 	return l
 }

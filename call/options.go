@@ -13,7 +13,8 @@ import (
 	"github.com/faultline-rpc/faultline/fault"
 )
 
-// options is what a call's options say, over the defaults.
+// options is what a call's options say, over the defaults. It does not change
+// once it was read.
 type options struct {
 	waitForReady bool
 	maxRecv      codec.Limit
@@ -24,8 +25,45 @@ type options struct {
 	subtype      string
 	encoding     string // grpc-encoding of the request
 	comp         codec.Compressor
-	replay       int  // bytes kept for a repetition
-	after        bool // there are options to serve when the call has ended
+	replay       int // bytes kept for a repetition
+}
+
+// readOptions reads a call's options. Those of calls that ask for nothing are
+// shared. r is storage, or nil.
+func (c *call) readOptions(opts []grpc.CallOption, r *room) *fault.Fault {
+	plain := true
+	for _, opt := range opts {
+		switch opt.(type) {
+		case grpc.StaticMethodCallOption: // every generated call has it
+		case grpc.HeaderCallOption, grpc.TrailerCallOption, grpc.PeerCallOption, grpc.OnFinishCallOption:
+			c.need(r).opts = opts
+		default:
+			plain = false
+		}
+	}
+	f := (*fault.Fault)(nil)
+	if plain {
+		c.options, f = c.caller.plain()
+		return f
+	}
+	if c.options = new(options); r != nil {
+		c.options = &r.options
+	}
+	return c.options.resolve(opts)
+}
+
+// plain returns the options of calls that ask for nothing. They are made with
+// the first call: codecs are registered before.
+func (c *Caller) plain() (*options, *fault.Fault) {
+	if o := c.common.Load(); o != nil {
+		return o, nil
+	}
+	o := new(options)
+	if f := o.resolve(nil); f != nil {
+		return o, f
+	}
+	c.common.Store(o)
+	return o, nil
 }
 
 // defaultReplay is how much of a stream is kept for a repetition, in bytes, as
@@ -43,7 +81,6 @@ func (o *options) resolve(opts []grpc.CallOption) *fault.Fault {
 	forced := false
 	for _, opt := range opts {
 		switch opt := opt.(type) {
-		case grpc.StaticMethodCallOption: // every generated call has it
 		case grpc.FailFastCallOption:
 			o.waitForReady = !opt.FailFast
 		case grpc.MaxRecvMsgSizeCallOption:
@@ -66,8 +103,6 @@ func (o *options) resolve(opts []grpc.CallOption) *fault.Fault {
 			o.replay = opt.MaxRetryRPCBufferSize
 		case grpc.AuthorityOverrideCallOption:
 			o.authority = opt.Authority
-		case grpc.HeaderCallOption, grpc.TrailerCallOption, grpc.PeerCallOption, grpc.OnFinishCallOption:
-			o.after = true
 		}
 	}
 	if f := o.findCodec(forced); f != nil {

@@ -89,6 +89,13 @@ func (s *stream) replay(c *call, f *fault.Fault, kept [][]byte) (*call, *fault.F
 		return c, f
 	}
 	next := c.next(s.desc)
+	r := c.caller.acquire()
+	defer c.caller.release(r)
+	next.scratch = &r.scratch
+	defer func() { next.scratch = nil }()
+	if f = next.readMetadata(); f != nil {
+		return next, f
+	}
 	for {
 		if f = next.run(nil, false); f != nil {
 			return next, f

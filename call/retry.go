@@ -3,8 +3,6 @@
 package call
 
 import (
-	"time"
-
 	"github.com/faultline-rpc/faultline/event"
 	"github.com/faultline-rpc/faultline/fault"
 )
@@ -37,7 +35,7 @@ func (c *call) failed(f *fault.Fault) *fault.Fault {
 	if again && c.ctx.Err() != nil {
 		c.remember(f)
 		c.settle(f)
-		return c.interrupted("another attempt").WithAttempts(c.tries).WithProcessed(fault.No)
+		return c.interrupted("another attempt").WithAttempts(c.more.tries).WithProcessed(fault.No)
 	}
 	c.settle(f)
 	if again {
@@ -50,8 +48,8 @@ func (c *call) failed(f *fault.Fault) *fault.Fault {
 // lastly is the fault of an attempt that is not repeated, as the call's.
 func (c *call) lastly(f *fault.Fault) *fault.Fault {
 	f = c.late(f)
-	if len(c.tries) > 0 {
-		f = f.WithAttempts(c.tries)
+	if c.more != nil && len(c.more.tries) > 0 {
+		f = f.WithAttempts(c.more.tries)
 	}
 	return f
 }
@@ -77,15 +75,17 @@ func (c *call) again(f *fault.Fault) bool {
 
 // remember keeps what is known of an attempt that is repeated.
 func (c *call) remember(f *fault.Fault) {
-	a := fault.Attempt{ID: f.ID(), Code: f.Code(), Processed: f.Processed(), Elapsed: time.Since(c.began), Transparent: true}
-	if c.picked.Peer != nil && c.picked.Peer.Addr != nil {
-		a.Peer = c.picked.Peer.Addr.String()
+	a := fault.Attempt{ID: f.ID(), Code: f.Code(), Processed: f.Processed(), Elapsed: c.caller.now() - c.began, Transparent: true}
+	if c.peer != nil && c.peer.Addr != nil {
+		a.Peer = c.peer.Addr.String()
 	}
-	if len(c.tries) == maxTries {
-		c.tries = append(c.tries[:0:0], c.tries[1:]...)
+	m := c.need(nil)
+	if len(m.tries) == maxTries {
+		m.tries = append(m.tries[:0:0], m.tries[1:]...)
 	}
-	c.tries = append(c.tries, a)
+	m.tries = append(m.tries, a)
+	c.unseen = true
 	if sink := c.caller.cfg.Sink; sink != nil {
-		sink.Record(event.CallRetried{Method: c.method, Attempt: c.number + 1, Transparent: true, Err: f})
+		sink.Record(event.CallRetried{Method: c.method, Attempt: int(c.number) + 1, Transparent: true, Err: f})
 	}
 }

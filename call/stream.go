@@ -35,28 +35,35 @@ type stream struct {
 	closed  bool // guarded by sending: the program closed its side
 
 	mu        sync.Mutex
-	cur       *call              // guarded by mu; what it points to does not change until it is repeated
-	kept      [][]byte           // guarded by mu: what was sent, for a repetition
-	keptSize  int                // guarded by mu
-	committed bool               // guarded by mu: there will be no repetition
-	repeating bool               // guarded by mu: an attempt is being made, which settles itself
-	over      bool               // guarded by mu
-	outcome   error              // guarded by mu: nil for OK
-	stop      func() bool        // guarded by mu: ends the watch over the context
-	ctx       context.Context    // guarded by mu: made when the program asks
-	cancel    context.CancelFunc // guarded by mu
+	cur       *call       // guarded by mu; what it points to does not change until it is repeated
+	kept      [][]byte    // guarded by mu: what was sent, for a repetition
+	keptSize  int         // guarded by mu
+	committed bool        // guarded by mu: there will be no repetition
+	repeating bool        // guarded by mu: an attempt is being made, which settles itself
+	over      bool        // guarded by mu
+	outcome   error       // guarded by mu: nil for OK
+	stop      func() bool // guarded by mu: ends the watch over the context
+	view      *view       // guarded by mu: made when the program asks
+}
+
+// view is a stream's own context.
+type view struct {
+	ctx    context.Context
+	cancel context.CancelFunc
 }
 
 // stream opens a stream.
 func (c *Caller) stream(ctx context.Context, desc *grpc.StreamDesc, method string, opts []grpc.CallOption) (grpc.ClientStream, error) {
 	s := &stream{desc: desc}
-	s.first.caller, s.first.spare = c, &s.room
-	s.first.req.Unary = !desc.ServerStreams
+	r := c.acquire()
+	s.first.caller, s.first.spare, s.first.scratch = c, &s.room, &r.scratch
 	s.cur = &s.first
-	f := s.cur.begin(ctx, method, opts, desc)
+	f := s.cur.begin(ctx, method, opts, desc, nil)
 	if f == nil {
 		f = s.cur.run(nil, false)
 	}
+	s.first.scratch = nil
+	c.release(r)
 	if f != nil {
 		s.cur.settle(f)
 		s.cur.end(f)
@@ -115,8 +122,8 @@ func (s *stream) finish(err error) error {
 	s.over, s.outcome = true, err
 	c, busy, stop := s.cur, s.repeating, s.stop
 	s.kept = nil
-	if s.cancel != nil {
-		s.cancel()
+	if s.view != nil {
+		s.view.cancel()
 	}
 	s.mu.Unlock()
 	if stop != nil {
@@ -304,15 +311,16 @@ func (s *stream) Trailer() metadata.MD {
 func (s *stream) Context() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ctx == nil {
+	if s.view == nil {
 		ctx := s.cur.ctx
 		if s.cur.watch != nil {
 			ctx = s.cur.watch.ctx
 		}
-		s.ctx, s.cancel = context.WithCancel(peer.NewContext(ctx, s.cur.picked.Peer))
+		s.view = new(view)
+		s.view.ctx, s.view.cancel = context.WithCancel(peer.NewContext(ctx, s.cur.peer))
 		if s.over {
-			s.cancel()
+			s.view.cancel()
 		}
 	}
-	return s.ctx
+	return s.view.ctx
 }

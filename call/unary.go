@@ -19,23 +19,25 @@ var unaryDesc = &grpc.StreamDesc{}
 // unary makes a unary call: encode, then attempts until one is answered, then
 // decode, on the caller's goroutine from beginning to end.
 func (c *Caller) unary(ctx context.Context, method string, args, reply any, opts []grpc.CallOption) error {
-	u := c.acquire()
+	r := c.acquire()
+	u := &r.call
+	u.scratch = &r.scratch
 	err := error(nil)
-	if f := u.exchange(ctx, method, args, reply, opts); f != nil {
+	f := u.begin(ctx, method, opts, unaryDesc, r)
+	if f == nil {
+		f = u.exchange(args, reply)
+	}
+	if f != nil {
 		err = f
 	}
 	u.settle(err)
 	u.end(err)
 	u.recycle()
-	c.release(u)
+	c.release(r)
 	return err
 }
 
-func (c *call) exchange(ctx context.Context, method string, args, reply any, opts []grpc.CallOption) *fault.Fault {
-	c.req.Unary = true
-	if f := c.begin(ctx, method, opts, unaryDesc); f != nil {
-		return f
-	}
+func (c *call) exchange(args, reply any) *fault.Fault {
 	buf, sizes, err := c.codec.Encode(args, c.comp, c.maxSend)
 	if err != nil {
 		return local(err)

@@ -74,17 +74,17 @@ func (w *watch) pick(ctx context.Context) (channel.Picked, error) {
 	return p, err
 }
 
-func (w *watch) outHeader() {
+func (w *watch) outHeader(picked *channel.Picked, host string) {
 	md, _ := metadata.FromOutgoingContext(w.ctx)
-	if p := w.c.picked.Metadata; len(p) > 0 {
+	if p := picked.Metadata; len(p) > 0 {
 		md = metadata.Join(md, p)
 	}
 	if md == nil {
 		md = metadata.MD{}
 	}
 	md.Set("user-agent", w.c.caller.cfg.UserAgent)
-	h := &stats.OutHeader{Client: true, Compression: w.c.encoding, Header: md, FullMethod: w.c.method, Authority: w.c.sentTo}
-	if p := w.c.picked.Peer; p != nil {
+	h := &stats.OutHeader{Client: true, Compression: w.c.encoding, Header: md, FullMethod: w.c.method, Authority: host}
+	if p := picked.Peer; p != nil {
 		h.RemoteAddr, h.LocalAddr = p.Addr, p.LocalAddr
 	}
 	w.handle(h)
