@@ -141,7 +141,7 @@ func (k *keeper) stop() {
 
 // silent is the fault of a connection whose ping was not answered.
 func (k *keeper) silent() *fault.Fault {
-	ev := k.l.ev
+	ev := k.l.evidence()
 	ev.Waiting, ev.Option = "keepalive ping", "WithKeepaliveParams"
 	return fault.HTTP2Keepalive.Newf(fault.Args{Side: fault.Between, Evidence: &ev},
 		"%s sent nothing for %v and did not answer a keepalive ping within %v", ev.Address, k.every, k.l.sub.c.cfg.Keepalive.Timeout)

@@ -28,9 +28,9 @@ type link struct {
 	addr    resolver.Address
 	conn    *h2.Conn
 	peer    peer.Peer
-	ev      fault.Evidence // what is known of the connection
-	plain   bool           // there is no transport security
-	disarm  func() bool    // stops the connect deadline
+	plan    dialPlan
+	plain   bool        // there is no transport security
+	disarm  func() bool // stops the connect deadline
 	isReady atomic.Bool
 	keeper  atomic.Pointer[keeper] // nil without keepalive
 }
@@ -57,7 +57,7 @@ func (s *Subchannel) dial(a *attempt, addr resolver.Address) (*link, *fault.Faul
 	if f != nil {
 		return nil, f
 	}
-	l := &link{sub: s, attempt: a, addr: addr, ev: ev,
+	l := &link{sub: s, attempt: a, addr: addr, plan: d,
 		peer:  peer.Peer{Addr: nc.RemoteAddr(), LocalAddr: nc.LocalAddr(), AuthInfo: info},
 		plain: info == nil || info.AuthType() == "insecure"}
 	cfg := c.cfg.H2
@@ -76,6 +76,13 @@ func (s *Subchannel) dial(a *attempt, addr resolver.Address) (*link, *fault.Faul
 		l.conn.Abort(errGivenUp)
 	}
 	return l, nil
+}
+
+// evidence is what is known of the connection.
+func (l *link) evidence() fault.Evidence {
+	ev := l.plan.evidence(l.sub.c)
+	ev.Local = addrString(l.peer.LocalAddr)
+	return ev
 }
 
 // serverName is what the handshake verifies: the authority option, the

@@ -18,7 +18,7 @@ const maxSample = 128
 
 // prefaceFault says why a connection ended before the peer's SETTINGS.
 func (l *link) prefaceFault(err error) *fault.Fault {
-	ev := l.ev
+	ev := l.evidence()
 	var ce *h2.ConnError
 	if !errors.As(err, &ce) {
 		ce = &h2.ConnError{Err: err}
