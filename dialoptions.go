@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"net"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/stats"
 
@@ -216,3 +218,40 @@ func WithDisableServiceConfig() DialOption {
 func WithEventSink(sink event.Sink) DialOption {
 	return dialOption(func(d *dialSettings) { d.channel.Sink, d.call.Sink = sink, sink })
 }
+
+// WithKeepaliveParams has silent connections probed with PING (gRFC A8).
+// Time below 10 s counts as 10 s; Timeout's default is 20 s. Without it
+// connections are not probed.
+func WithKeepaliveParams(kp keepalive.ClientParameters) DialOption {
+	return dialOption(func(d *dialSettings) { d.channel.Keepalive = kp })
+}
+
+// WithIdleTimeout sets how long a client without calls stays connected. 0 means
+// for ever. Default 30 min.
+func WithIdleTimeout(timeout time.Duration) DialOption {
+	return dialOption(func(d *dialSettings) {
+		if d.channel.IdleTimeout = timeout; timeout <= 0 {
+			d.channel.IdleTimeout = -1
+		}
+	})
+}
+
+// WithReconnectSpread makes a connection that was lost wait a random part of d
+// before it is made again, so that the clients of a restarted server do not
+// come back all at once. Default 0.
+func WithReconnectSpread(spread time.Duration) DialOption {
+	return dialOption(func(d *dialSettings) { d.channel.ReconnectSpread = spread })
+}
+
+// WithMaxCallAttempts bounds the attempts that a service config's retry or
+// hedging policy may make, the first included. Values below 2 mean the default,
+// 5.
+func WithMaxCallAttempts(n int) DialOption {
+	return dialOption(func(d *dialSettings) { d.channel.MaxCallAttempts = n })
+}
+
+// WithStaticStreamWindowSize is [WithInitialWindowSize]: windows are static.
+func WithStaticStreamWindowSize(bytes int32) DialOption { return WithInitialWindowSize(bytes) }
+
+// WithStaticConnWindowSize is [WithInitialConnWindowSize]: windows are static.
+func WithStaticConnWindowSize(bytes int32) DialOption { return WithInitialConnWindowSize(bytes) }
