@@ -52,7 +52,8 @@ type Caller struct {
 	templates templates
 	epoch     time.Time               // moments are counted from it
 	common    atomic.Pointer[options] // see plain
-	rooms     sync.Pool               // *room; not the package's: they keep channels
+	live      live
+	rooms     sync.Pool // *room; not the package's: they keep channels
 }
 
 // New returns a Caller.

@@ -25,6 +25,7 @@ import (
 //	running --(repeat: the attempt was not processed)--> running
 //	running --(finish)--> over, with its outcome
 type stream struct {
+	links
 	desc  *grpc.StreamDesc
 	first call
 	room  wire.ClientStream // storage of the first attempt
@@ -69,12 +70,23 @@ func (c *Caller) stream(ctx context.Context, desc *grpc.StreamDesc, method strin
 		s.cur.end(f)
 		return nil, f
 	}
-	if ctx.Done() != nil {
+	s.attend()
+	return s, nil
+}
+
+// attend sees to it that the stream ends even if its program never looks at it
+// again.
+func (s *stream) attend() {
+	c := s.cur
+	if !c.caller.live.add(s) {
+		s.channelClosed()
+		return
+	}
+	if c.ctx.Done() != nil {
 		s.mu.Lock()
-		s.stop = context.AfterFunc(ctx, s.contextEnded)
+		s.stop = context.AfterFunc(c.ctx, s.contextEnded)
 		s.mu.Unlock()
 	}
-	return s, nil
 }
 
 // contextEnded ends a stream whose program may never look at it again. An
@@ -129,6 +141,7 @@ func (s *stream) finish(err error) error {
 	if stop != nil {
 		stop()
 	}
+	c.caller.live.remove(s)
 	if !busy {
 		c.settle(err)
 	}

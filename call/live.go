@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package call
+
+import (
+	"sync"
+
+	"github.com/faultline-rpc/faultline/fault"
+)
+
+// live is the list of a client's open streams: their programs may never look
+// at them again, and yet somebody wants to know that they ended.
+type live struct {
+	mu     sync.Mutex
+	first  *stream // guarded by mu
+	closed bool    // guarded by mu
+}
+
+// links are a stream's neighbors in the list.
+type links struct {
+	prev, next *stream // guarded by live.mu
+	listed     bool    // guarded by live.mu
+}
+
+// add enters a stream. It reports false after close.
+func (l *live) add(s *stream) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	s.listed = true
+	if s.next = l.first; s.next != nil {
+		s.next.prev = s
+	}
+	l.first = s
+	return true
+}
+
+// remove takes a stream out, if it is in.
+func (l *live) remove(s *stream) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.removeLocked(s)
+}
+
+func (l *live) removeLocked(s *stream) {
+	if !s.listed {
+		return
+	}
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		l.first = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	}
+	s.links = links{}
+}
+
+// close empties the list for good, and returns what was in it.
+func (l *live) close() []*stream {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	var all []*stream
+	for l.first != nil {
+		all = append(all, l.first)
+		l.removeLocked(l.first)
+	}
+	return all
+}
+
+// Close ends the streams that are open, also those that their programs have
+// forgotten: options, stats handlers and balancers learn of the end. Call it
+// when the channel is closed, which makes all other calls fail.
+func (c *Caller) Close() {
+	for _, s := range c.live.close() {
+		s.channelClosed()
+	}
+}
+
+// channelClosed ends a stream whose channel is closed.
+func (s *stream) channelClosed() {
+	s.mu.Lock()
+	c, busy, over := s.cur, s.repeating, s.over
+	s.mu.Unlock()
+	a := fault.Args{Side: fault.Local, Evidence: &fault.Evidence{Method: s.first.method}}
+	switch {
+	case over:
+		return
+	case busy: // whoever makes the attempt drops it
+		_ = s.finish(fault.CallClosed.New(a))
+		return
+	}
+	f, ok := fault.From(c.s.Outcome())
+	if !ok {
+		a.Evidence, a.Processed = c.observed()
+		f = fault.CallClosed.Newf(a, "the client was closed while the call ran")
+	}
+	_ = s.abort(c, f)
+}
