@@ -74,7 +74,7 @@ var rooms = map[string]room{
 	"bridge":    {ours: onGround("status", "codec"), theirs: []string{grpcAPI, grpcSub, protos, details}},
 	"doctor":    {ours: onGround("call", "channel", "wire", "h2", "h2/hpack", "status", "internal"), theirs: []string{grpcSub, protos, details}},
 	"internal":  {theirs: []string{xNet}},
-	"cmd":       {ours: []string{"..."}, theirs: []string{grpcAPI, grpcSub, protos, details, xNet, "github.com/spf13/cobra/...", "github.com/spf13/pflag/..."}},
+	"cmd":       {ours: []string{"..."}, theirs: []string{grpcAPI, grpcSub, protos, details, xNet, "github.com/spf13/cobra/...", "github.com/spf13/pflag/...", "github.com/bufbuild/protocompile/..."}},
 }
 
 // source is one Go file.
