@@ -46,9 +46,12 @@ type call struct {
 	header     []hpack.Field
 	trailer    []hpack.Field
 	headerSent bool
+	started    bool         // the handler runs, or has run
 	over       bool         // the answer is complete, or given up
 	raised     *fault.Fault // the last fault that this call's own methods returned
 	badTrailer *fault.Fault // what is wrong with the trailers that the handler set
+	// interrupted is why the server answered in the handler's place.
+	interrupted *fault.Fault
 }
 
 // newCall takes a call from the pool.
@@ -122,12 +125,18 @@ func (k *call) handled() {
 }
 
 // late says why the handler need not start any more: the call waited longer
-// than its deadline, or its caller is gone.
+// than its deadline, its caller is gone, or the server is stopping.
 func (c *callContext) late() error {
-	switch c.Err() {
-	case nil:
+	c.mu.Lock()
+	err, over := c.errLocked(), c.call.over
+	c.call.started = err == nil && !over
+	c.mu.Unlock()
+	switch {
+	case over: // answered by interrupt
+		return context.Canceled
+	case err == nil:
 		return nil
-	case context.DeadlineExceeded:
+	case err == context.DeadlineExceeded:
 		return fault.CallDeadline.Newf(fault.Args{Side: fault.Local, Processed: fault.No, Cause: context.DeadlineExceeded,
 			Evidence: &fault.Evidence{Method: clip(c.path)}}, "the caller's deadline, %v after the request arrived, passed before the handler started", c.timeout)
 	}
@@ -259,11 +268,7 @@ func (k *call) finish(err error) {
 		// grpc-accept-encoding" (doc/compression.md of grpc/grpc)
 		trailer = append(trailer, hpack.Field{Name: "grpc-accept-encoding", Value: codec.Supported()})
 	}
-	if first {
-		// What it has to say, Finish has too: the stream is over.
-		_ = k.ServerStream.SendHeader(k.subtype, k.encoding, header)
-	}
-	_ = k.Finish(st, trailer)
+	k.conclude(st, first, header, trailer)
 	if w := k.watch; w != nil {
 		w.err = err
 		if first {
@@ -271,6 +276,16 @@ func (k *call) finish(err error) {
 		}
 		w.outTrailer()
 	}
+}
+
+// conclude sends the end of a call, after the headers that its handler set but
+// has not sent.
+func (k *call) conclude(st wire.Status, headers bool, header, trailer []hpack.Field) {
+	if headers {
+		// What it has to say, Finish has too: the stream is over.
+		_ = k.ServerStream.SendHeader(k.subtype, k.encoding, header)
+	}
+	_ = k.Finish(st, trailer)
 }
 
 // raise remembers a fault that this call's own methods return: the caller may
@@ -288,8 +303,11 @@ func (k *call) raise(err error) error {
 func (k *call) release() {
 	x, c := k.ctx, k.conn
 	x.end()
-	if k.watch != nil {
-		k.watch.end()
+	if w := k.watch; w != nil {
+		if k.interrupted != nil {
+			w.err = k.interrupted
+		}
+		w.end()
 	}
 	if k.method != nil && k.method.unary != nil && k.Recyclable() {
 		k.recycle()
@@ -307,8 +325,17 @@ func (k *call) recycle() {
 	k.subtype = ""
 	k.opened, k.dispatched, k.taken = false, false, false
 	k.header, k.trailer = k.header[:0], k.trailer[:0]
-	k.headerSent, k.over, k.raised, k.badTrailer = false, false, nil, nil
+	k.headerSent, k.started, k.over = false, false, false
+	k.raised, k.badTrailer, k.interrupted = nil, nil, nil
 	s.pool.Put(k)
+}
+
+// open parts the time in which the reader alone knows the call from that in
+// which others may.
+func (c *callContext) open(k *call) {
+	c.mu.Lock()
+	c.call = k
+	c.mu.Unlock()
 }
 
 // end parts the context from its call, which may serve another from now on.

@@ -33,8 +33,9 @@ type conn struct {
 	peer *peer.Peer
 	base context.Context // what the stats handlers made for it; nil without
 
-	batch []*call      // the reader's own: what this read brought
-	calls atomic.Int64 // opened, and their handlers have not returned
+	batch   []*call      // the reader's own: what this read brought
+	waiting int          // the reader's own: calls opened, and not dispatched yet
+	calls   atomic.Int64 // opened, and their handlers have not returned
 }
 
 var _ wire.ServerHandler = (*conn)(nil)
@@ -115,5 +116,11 @@ func (c *conn) Ready() {
 func (c *conn) GoAway(*h2.GoAwayError) {}
 
 // Closed implements wire.ServerHandler. What arrived in the same read as the
-// connection's end still goes to the workers, which end it.
-func (c *conn) Closed(*h2.ConnError) { c.BatchEnd() }
+// connection's end still goes to the workers, which end it. Those that wait
+// were answered by [conn.interrupt]: no worker ends them.
+func (c *conn) Closed(*h2.ConnError) {
+	c.BatchEnd()
+	for ; c.waiting > 0; c.waiting-- {
+		c.srv.callEnded()
+	}
+}

@@ -31,7 +31,7 @@ type callContext struct {
 	timeout  time.Duration // as the caller gave it
 
 	mu    sync.Mutex
-	call  *call                   // guarded by mu; nil when the call is over
+	call  *call                   // guarded by mu; nil until the call is open, and when it is over
 	err   error                   // guarded by mu; unless std is set
 	cause error                   // guarded by mu
 	std   context.Context         // guarded by mu; nil until needed

@@ -41,6 +41,7 @@ func (c *conn) NewStream() *wire.ServerStream {
 	}
 	k := c.srv.newCall()
 	k.conn = c
+	k.ctx = &callContext{base: c.base, peer: c.peer}
 	return &k.ServerStream
 }
 
@@ -49,15 +50,17 @@ func (e *events) Open() wire.Dispatch {
 	k := (*call)(e)
 	c, h, s := k.conn, k.Head(), k.conn.srv
 	k.opened = true
+	c.waiting++
 	c.calls.Add(1)
 	s.calls.Add(1)
 	k.MaxRecv = s.recvMax
-	x := &callContext{base: c.base, peer: c.peer, md: h.MD, path: h.Path, call: k}
+	x := k.ctx
+	x.md, x.path = h.MD, h.Path
 	if h.HasTimeout {
 		x.timeout = h.Timeout
 		x.deadline = time.Now().Add(h.Timeout)
 	}
-	k.ctx, k.user = x, x
+	k.user = x
 	if len(s.cfg.StatsHandlers) > 0 {
 		k.watch = &watch{handlers: s.cfg.StatsHandlers}
 	}
@@ -65,13 +68,15 @@ func (e *events) Open() wire.Dispatch {
 	if k.method == nil {
 		k.method = s.unknown
 	}
+	when := wire.Now
 	if k.method != nil {
 		k.refusal = k.negotiate(h)
 		if k.refusal == nil && !k.method.clientStreams() {
-			return wire.Whole
+			when = wire.Whole
 		}
 	}
-	return wire.Now
+	x.open(k)
+	return when
 }
 
 // negotiate finds codec and compressors, or says why there are none.
@@ -130,6 +135,7 @@ func (e *events) Dispatch() {
 		return
 	}
 	k.dispatched, k.counted = true, true
+	c.waiting--
 	c.batch = append(c.batch, k)
 }
 
@@ -196,6 +202,7 @@ func (c *conn) forget(k *call) {
 		return
 	}
 	k.opened = false
+	c.waiting--
 	k.ctx.end()
 	c.calls.Add(-1)
 	c.srv.callEnded()

@@ -4,7 +4,10 @@ package server
 
 import (
 	"context"
+	"net"
+	"time"
 
+	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/h2"
 )
 
@@ -29,12 +32,20 @@ const (
 	halted
 )
 
-// Stop closes listeners and connections at once. The contexts of handlers end
-// with the cause server.stopped; their callers see the connection close. It
+// stopTime bounds the wait for clients that do not read, or do not close, when
+// the server stops.
+const stopTime = 250 * time.Millisecond
+
+// Stop closes listeners and connections at once. Calls that are not answered
+// are, with UNAVAILABLE: server.stopped if their handlers run, whose contexts
+// end with that as their cause, else server.draining, which promises that no
+// handler ran. A client has a quarter of a second to take the answers. Stop
 // waits for handlers only if Config.WaitForHandlers is set.
 func (s *Server) Stop() {
 	s.advance(halted)
+	timer := time.AfterFunc(stopTime, s.abort)
 	<-s.connsGone
+	timer.Stop()
 	if s.cfg.WaitForHandlers {
 		<-s.callsGone
 	}
@@ -66,11 +77,21 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // advance moves on to a later phase, and has connections and listeners follow.
 func (s *Server) advance(to phase) {
+	for _, c := range s.enter(to) {
+		running := fault.ServerStopped.New(fault.Args{Side: fault.Local, Processed: fault.Maybe})
+		waiting := fault.ServerDraining.New(fault.Args{Side: fault.Local, Processed: fault.No})
+		c.interrupt(running, waiting)
+		c.h2.Close(h2.NoError, "server stopped")
+	}
+}
+
+// enter changes the phase and returns the connections to halt.
+func (s *Server) enter(to phase) (halt []*conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sealLocked()
 	if s.phase >= to {
-		return
+		return nil
 	}
 	if s.phase == serving {
 		close(s.quit)
@@ -86,12 +107,24 @@ func (s *Server) advance(to phase) {
 		case c.h2 == nil: // in its handshake: it has no calls yet
 			go c.raw.Close() // a custom connection may take its time; the lock is held here
 		case to == halted:
-			c.h2.Close(h2.NoError, "server stopped")
+			halt = append(halt, c)
 		default:
 			c.h2.Drain("graceful_stop")
 		}
 	}
 	s.settleLocked()
+	return halt
+}
+
+// abort gives up the connections that are left.
+func (s *Server) abort() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.h2 != nil {
+			c.h2.Abort(net.ErrClosed)
+		}
+	}
 }
 
 // settleLocked tells those who wait what has ended.

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 
+	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/internal/peer"
 	"github.com/faultline-rpc/faultline/internal/simnet"
 	"github.com/faultline-rpc/faultline/status"
@@ -129,6 +130,7 @@ func TestWaitForHandlers(t *testing.T) {
 			<-started
 			stopped := false
 			go func() { r.Stop(); stopped = true }()
+			p.WantTrailers(1, "grpc-status", "14", "grpc-message", "server.stopped: "+fault.ServerStopped.Summary)
 			p.WantGoAway(http2.ErrCodeNo)
 			p.WantClosed()
 			p.Close()

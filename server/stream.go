@@ -236,6 +236,9 @@ func (s *serverStream) SendMsg(m any) error {
 // grpc-go does: a request that cannot be read has no answer but that.
 func (s *serverStream) fail(err error) error {
 	k := s.k
+	if f := k.ctx.interruption(); f != nil {
+		return f
+	}
 	if err == wire.ErrDone {
 		if err = k.ctx.why(); err == nil || err == context.Canceled {
 			// Only the end of the handler leaves no other reason.

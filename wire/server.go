@@ -105,6 +105,17 @@ func NewServerConn(nc net.Conn, cfg h2.Config, h ServerHandler, budget *Budget) 
 	return h2.NewServer(nc, cfg, &serverConn{h: h, budget: budget})
 }
 
+// EachOpen calls f with the owner of each open stream of a server's
+// connection. f runs under the connection's lock: it must not wait, nor use
+// the connection or its streams.
+func EachOpen(c *h2.Conn, f func(CallHandler)) {
+	c.EachStream(func(h h2.StreamHandler) {
+		if e, ok := h.(*serverEvents); ok {
+			f(e.Owner)
+		}
+	})
+}
+
 // serverConn is a server's connection as h2 sees it.
 type serverConn struct {
 	h      ServerHandler

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/wire"
+)
+
+// interrupt answers the connection's calls before it is closed under them:
+// those whose handlers run with running, whose contexts end with it, the
+// others, whose handlers will not start, with waiting. It never waits.
+func (c *conn) interrupt(running, waiting *fault.Fault) {
+	var open []*callContext
+	wire.EachOpen(c.h2, func(h wire.CallHandler) {
+		// A stream that is open has not been used again: its context is its own.
+		open = append(open, h.(*events).ctx)
+	})
+	for _, x := range open {
+		x.interrupt(running, waiting)
+	}
+}
+
+func (c *callContext) interrupt(running, waiting *fault.Fault) {
+	c.mu.Lock()
+	k := c.call
+	if k == nil || k.over {
+		c.mu.Unlock()
+		return // not open yet, and refused when it is; or answered
+	}
+	f := running
+	if !k.started {
+		f = waiting
+		k.recordRefusal(f)
+	}
+	k.over, k.interrupted = true, f
+	first := !k.headerSent && len(k.header) > 0
+	k.headerSent = true
+	// Under the lock, which keeps the call from being used again. Neither waits.
+	k.conclude(statusOfFault(f), first, k.header, k.trailer)
+	stop := c.cancelLocked(f)
+	c.mu.Unlock()
+	if stop != nil {
+		stop(f)
+	}
+}
+
+// interruption says why the server answered in the handler's place, nil if it
+// did not.
+func (c *callContext) interruption() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.call == nil || c.call.interrupted == nil {
+		return nil
+	}
+	return c.call.interrupted
+}

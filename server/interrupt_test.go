@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
+
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/internal/peer"
+	"github.com/faultline-rpc/faultline/status"
+)
+
+const (
+	stoppedText  = "server.stopped: the server was stopped while the handler ran"
+	drainingText = "server.draining: the server is shutting down and takes no new calls"
+)
+
+// TestStopAnswers: whose handler runs, whose request is not complete, and who
+// has an answer under way.
+func TestStopAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		causes := make(chan error, 2)
+		hold := func(c context.Context) error {
+			grpc.SetHeader(c, metadata.Pairs("a", "b"))
+			<-c.Done()
+			causes <- context.Cause(c)
+			return c.Err()
+		}
+		ends := &callEnds{}
+		r := newRig(t, Config{StatsHandlers: []stats.Handler{ends}}, &testService{
+			empty: func(c context.Context, _ *testpb.Empty) (*testpb.Empty, error) { return nil, hold(c) },
+			duplex: func(s testpb.TestService_FullDuplexCallServer) error {
+				s.Send(&testpb.StreamingOutputCallResponse{})
+				return hold(s.Context())
+			},
+		})
+		p := r.peer()
+		begin(p, 1)
+		p.SendRequest(3, false, duplex)
+		p.WantHeaders(3)
+		p.WantMessage(3)
+		p.SendRequest(5, false, emptyCall) // never complete
+		p.SendRequest(7, false, "/no.Such/Method")
+		p.WantHeaders(7, "grpc-status", "12")
+		p.WantRST(7, http2.ErrCodeNo)
+		synctest.Wait()
+		start := time.Now()
+		stopped := make(chan time.Duration)
+		go func() { r.Stop(); stopped <- time.Since(start) }()
+		p.WantHeaders(1, "a", "b")
+		p.WantTrailers(1, "grpc-status", "14", "grpc-message", stoppedText)
+		p.WantTrailers(3, "grpc-status", "14", "grpc-message", stoppedText)
+		p.WantRST(3, http2.ErrCodeNo)
+		p.WantTrailers(5, "grpc-status", "14", "grpc-message", drainingText)
+		p.WantRST(5, http2.ErrCodeNo)
+		p.WantGoAway(http2.ErrCodeNo)
+		p.WantClosed()
+		if d := <-stopped; d != stopTime { // this client stays
+			t.Errorf("Stop took %v", d)
+		}
+		for range 2 {
+			if err := <-causes; !fault.ServerStopped.Is(err) {
+				t.Errorf("cause: %v", err)
+			}
+		}
+		r.GracefulStop() // no call is left
+		if list := r.refusals(); len(list) != 2 || list[1].Stream != 5 || !fault.ServerDraining.Is(list[1].Err) {
+			t.Errorf("refusals: %+v", list)
+		}
+		synctest.Wait()
+		if list := ends.all(); len(list) != 2 || !fault.ServerStopped.Is(list[0]) || !fault.ServerStopped.Is(list[1]) {
+			t.Errorf("ends as stats handlers see them: %v", list)
+		}
+	})
+}
+
+// callEnds keeps what calls ended with.
+type callEnds struct {
+	mu   sync.Mutex
+	list []error
+}
+
+func (e *callEnds) all() []error { e.mu.Lock(); defer e.mu.Unlock(); return e.list }
+
+func (e *callEnds) TagRPC(c context.Context, _ *stats.RPCTagInfo) context.Context   { return c }
+func (e *callEnds) TagConn(c context.Context, _ *stats.ConnTagInfo) context.Context { return c }
+func (e *callEnds) HandleConn(context.Context, stats.ConnStats)                     {}
+func (e *callEnds) HandleRPC(_ context.Context, s stats.RPCStats) {
+	if end, ok := s.(*stats.End); ok {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.list = append(e.list, end.Error)
+	}
+}
+
+// TestStopSeenByGRPC: the caller gets a status, not a broken connection.
+func TestStopSeenByGRPC(t *testing.T) {
+	svc, started, ended := waiting()
+	r := newRig(t, Config{}, svc)
+	done := make(chan error, 1)
+	c := r.stub()
+	go func() {
+		_, err := c.EmptyCall(context.Background(), &testpb.Empty{})
+		done <- err
+	}()
+	<-started
+	r.Stop()
+	<-ended
+	wantStatus(t, <-done, codes.Unavailable, stoppedText)
+}
+
+// TestInterruptBeforeTheHandler: a call that waits for a worker is answered,
+// and its handler does not start.
+func TestInterruptBeforeTheHandler(t *testing.T) {
+	for _, late := range []bool{false, true} { // the context was looked at before
+		x := &callContext{path: "/a/b"}
+		k := &call{ctx: x}
+		x.open(k)
+		if late {
+			x.Done()
+		}
+		k.over = true // what interrupt does first
+		if err := x.late(); err != context.Canceled || k.started {
+			t.Errorf("late = %v, started %v", err, k.started)
+		}
+	}
+}
+
+// TestStopToAClientThatDoesNotRead does not take long.
+func TestStopToAClientThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sent := make(chan error, 1)
+		r := newRig(t, Config{}, &testService{output: func(_ *testpb.StreamingOutputCallRequest, s testpb.TestService_StreamingOutputCallServer) error {
+			err := s.Send(&testpb.StreamingOutputCallResponse{Payload: &testpb.Payload{Body: make([]byte, 100000)}})
+			sent <- err
+			return err
+		}})
+		p := r.peer(peer.Options{NoCredit: true})
+		p.SendRequest(1, false, outputs)
+		p.SendData(1, peer.Message(nil), true)
+		synctest.Wait()
+		start := time.Now()
+		r.Stop()
+		if d := time.Since(start); d > stopTime {
+			t.Errorf("Stop took %v", d)
+		}
+		if err := <-sent; !fault.ServerStopped.Is(err) {
+			t.Errorf("Send = %v", err)
+		}
+	})
+}
+
+// TestStopUnderLoad: every caller learns that the server is gone, from a
+// status of its or from the connection's end, and no call stays behind.
+func TestStopUnderLoad(t *testing.T) {
+	for range 5 {
+		r := newRig(t, Config{}, &testService{unary: func(c context.Context, m *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+			if m.ResponseSize > 0 {
+				<-c.Done()
+				return nil, c.Err()
+			}
+			return &testpb.SimpleResponse{}, nil
+		}})
+		var wg sync.WaitGroup
+		var answered atomic.Int64
+		for range 4 {
+			c := r.stub()
+			for i := range 8 {
+				wg.Go(func() {
+					for {
+						in := &testpb.SimpleRequest{}
+						if i == 7 {
+							in.ResponseSize = 1
+						}
+						if _, err := c.UnaryCall(context.Background(), in); err != nil {
+							if status.Code(err) != codes.Unavailable {
+								t.Error(err)
+							}
+							return
+						}
+						answered.Add(1)
+					}
+				})
+			}
+		}
+		for answered.Load() < 300 {
+			runtime.Gosched()
+		}
+		r.Stop()
+		wg.Wait()
+		r.GracefulStop()
+		if n := r.calls.Load(); n != 0 {
+			t.Errorf("%d calls are left", n)
+		}
+	}
+}
