@@ -170,10 +170,11 @@ func stopServer(ctx context.Context, l *lab) (Observation, error) {
 		return Observation{}, err
 	}
 	s.Stop()
-	if _, err := p.WantGoAway(http2.ErrCodeNo); err != nil {
+	r, err := p.WantResponse(1)
+	if err != nil {
 		return Observation{}, err
 	}
-	return observed(s.cause(ctx))
+	return agreed(r, s.cause(ctx))
 }
 
 func panicClient(ctx context.Context, l *lab) (Observation, error) {
