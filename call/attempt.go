@@ -4,6 +4,7 @@ package call
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc/balancer"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/faultline-rpc/faultline/channel"
 	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/h2/hpack"
 	"github.com/faultline-rpc/faultline/wire"
 )
 
@@ -83,6 +85,11 @@ func (c *call) prepare(ctx context.Context, p *channel.Picked) (string, *fault.F
 		if fields, f = c.credentials(ctx, p, fields); f != nil {
 			return "", f
 		}
+		c.scratch.fields = fields
+	}
+	if c.more != nil && c.more.made > 1 { // gRFC A6, "Exposed Retry Metadata"
+		fields = append(c.scratch.fields[:0], fields...)
+		fields = append(fields, hpack.Field{Name: "grpc-previous-rpc-attempts", Value: strconv.Itoa(c.more.made - 1), Index: hpack.Literal})
 		c.scratch.fields = fields
 	}
 	tmpl, f := c.caller.templates.get(templateKey{c.method, host, c.subtype, c.encoding})

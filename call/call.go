@@ -38,8 +38,11 @@ type call struct {
 
 // more is what few calls need.
 type more struct {
-	opts  []grpc.CallOption // to be served when the call has ended
-	tries []fault.Attempt   // that failed and were followed by another
+	policy
+	opts      []grpc.CallOption // to be served when the call has ended
+	cancel    func()            // ends contexts made for the call, or nil
+	tries     []fault.Attempt   // that failed and were followed by another
+	processed fault.Processed   // what holds for all of tries
 }
 
 // scratch is what is needed while a request is made.
@@ -75,6 +78,9 @@ func (c *call) begin(ctx context.Context, method string, opts []grpc.CallOption,
 	}
 	if ctx.Err() != nil || c.timed && c.deadline <= c.start {
 		return c.early()
+	}
+	if f := c.configure(r); f != nil {
+		return f
 	}
 	if len(c.caller.cfg.StatsHandlers) > 0 {
 		c.watch = newWatch(c, desc)
@@ -129,6 +135,9 @@ func local(err error) *fault.Fault {
 func (c *call) end(err error) {
 	if c.more == nil {
 		return
+	}
+	if c.more.cancel != nil {
+		c.more.cancel()
 	}
 	for _, opt := range c.more.opts {
 		switch opt := opt.(type) {
@@ -194,10 +203,10 @@ func (c *Caller) release(r *room) {
 	if r.call.options == &r.options {
 		r.options = options{}
 	}
-	r.call = call{caller: c, spare: r.call.spare}
-	if r.more.opts != nil || r.more.tries != nil {
+	if r.call.more == &r.more {
 		r.more = more{}
 	}
+	r.call = call{caller: c, spare: r.call.spare}
 	s := &r.scratch
 	s.req.Template, s.req.Metadata = nil, nil
 	s.md, s.fields = emptied(s.md), emptied(s.fields)

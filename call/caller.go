@@ -4,6 +4,7 @@ package call
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,11 @@ type Picker interface {
 type Config struct {
 	// Channel finds connections. It must be given.
 	Channel Picker
+	// Methods is the service config; nil for none.
+	Methods Methods
+	// DisableRetry ignores the service config's policies for retries and
+	// hedging. What provably was not processed is repeated nevertheless.
+	DisableRetry bool
 	// UserAgent is sent as it is.
 	UserAgent string
 	// Secure says that connections are encrypted: the scheme is "https".
@@ -53,12 +59,14 @@ type Caller struct {
 	epoch     time.Time               // moments are counted from it
 	common    atomic.Pointer[options] // see plain
 	live      live
-	rooms     sync.Pool // *room; not the package's: they keep channels
+	tokens    atomic.Pointer[bucket] // nil before a call that may be throttled
+	random    func() float64         // in [0, 1)
+	rooms     sync.Pool              // *room; not the package's: they keep channels
 }
 
 // New returns a Caller.
 func New(cfg Config) *Caller {
-	c := &Caller{cfg: cfg, epoch: time.Now().Add(-1)}
+	c := &Caller{cfg: cfg, epoch: time.Now().Add(-1), random: rand.Float64}
 	c.templates.cfg = &c.cfg
 	c.rooms.New = func() any { return &room{call: call{caller: c}} }
 	return c

@@ -26,6 +26,7 @@ const (
 	waitWindow      = "send window"
 	waitHeaders     = "response headers"
 	waitMessage     = "response message"
+	waitAttempt     = "another attempt"
 )
 
 // inWords is what is waited for, in a sentence.
@@ -45,6 +46,8 @@ func inWords(waiting string) string {
 		return "the " + waiting
 	case waitMessage:
 		return "a response message"
+	case waitAttempt:
+		return "the time for another attempt"
 	}
 	return waiting
 }
@@ -115,10 +118,17 @@ func (c *call) ended(waiting string, cause error, code codes.Code, words string)
 		where += " (" + ev.Address + ")"
 	}
 	where += words
+	f := (*fault.Fault)(nil)
 	if code == codes.Canceled {
-		return fault.CallCancelled.Newf(a, "the program canceled the call while it was %s", where).WithLedger(c.ledger(waiting))
+		f = fault.CallCancelled.Newf(a, "the program canceled the call while it was %s", where)
+	} else {
+		f = fault.CallDeadline.Newf(a, "the deadline of %v expired while %s", c.budget().Round(time.Microsecond), where)
 	}
-	return fault.CallDeadline.Newf(a, "the deadline of %v expired while %s", c.budget().Round(time.Microsecond), where).WithLedger(c.ledger(waiting))
+	f = f.WithLedger(c.ledger(waiting))
+	if waiting == waitAttempt { // none is running
+		return f.WithAttempts(c.more.tries).WithProcessed(c.more.processed)
+	}
+	return c.withAttempts(f)
 }
 
 // observed is what is known of the running attempt. A stream that was opened

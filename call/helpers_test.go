@@ -63,12 +63,18 @@ func serve(t testing.TB, s *service, opts ...grpc.ServerOption) func(context.Con
 // test ends.
 func client(t testing.TB, dial func(context.Context, string) (net.Conn, error), cfg Config) (*Caller, *channel.Channel) {
 	t.Helper()
-	ch, err := channel.New("passthrough:///server", channel.Config{Creds: insecure.NewCredentials(), Dialer: dial})
+	return clientWith(t, dial, "", cfg)
+}
+
+// clientWith is client with a service config.
+func clientWith(t testing.TB, dial func(context.Context, string) (net.Conn, error), serviceConfig string, cfg Config) (*Caller, *channel.Channel) {
+	t.Helper()
+	ch, err := channel.New("passthrough:///server", channel.Config{Creds: insecure.NewCredentials(), Dialer: dial, DefaultServiceConfig: serviceConfig})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(ch.Close)
-	cfg.Channel = ch
+	cfg.Channel, cfg.Methods = ch, ch
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = "test"
 	}

@@ -85,6 +85,9 @@ func (c *Caller) Close() {
 func (s *stream) channelClosed() {
 	s.mu.Lock()
 	c, busy, over := s.cur, s.repeating, s.over
+	if !busy {
+		s.commitLocked()
+	}
 	s.mu.Unlock()
 	a := fault.Args{Side: fault.Local, Evidence: &fault.Evidence{Method: s.first.method}}
 	switch {

@@ -17,15 +17,17 @@ import (
 // once it was read.
 type options struct {
 	waitForReady bool
-	maxRecv      codec.Limit
-	maxSend      codec.Limit
-	creds        credentials.PerRPCCredentials
-	authority    string
-	codec        codec.Codec
-	subtype      string
-	encoding     string // grpc-encoding of the request
-	comp         codec.Compressor
-	replay       int // bytes kept for a repetition
+	// The program said it, or its value: the service config may not.
+	waitSaid, sendSaid, recvSaid bool
+	maxRecv                      codec.Limit
+	maxSend                      codec.Limit
+	creds                        credentials.PerRPCCredentials
+	authority                    string
+	codec                        codec.Codec
+	subtype                      string
+	encoding                     string // grpc-encoding of the request
+	comp                         codec.Compressor
+	replay                       int // bytes kept for a repetition
 }
 
 // readOptions reads a call's options. Those of calls that ask for nothing are
@@ -82,11 +84,11 @@ func (o *options) resolve(opts []grpc.CallOption) *fault.Fault {
 	for _, opt := range opts {
 		switch opt := opt.(type) {
 		case grpc.FailFastCallOption:
-			o.waitForReady = !opt.FailFast
+			o.waitForReady, o.waitSaid = !opt.FailFast, true
 		case grpc.MaxRecvMsgSizeCallOption:
-			o.maxRecv.Bytes = opt.MaxRecvMsgSize
+			o.maxRecv.Bytes, o.recvSaid = opt.MaxRecvMsgSize, true
 		case grpc.MaxSendMsgSizeCallOption:
-			o.maxSend.Bytes = opt.MaxSendMsgSize
+			o.maxSend.Bytes, o.sendSaid = opt.MaxSendMsgSize, true
 		case grpc.PerRPCCredsCallOption:
 			o.creds = opt.Creds
 		case grpc.CompressorCallOption:

@@ -35,32 +35,43 @@ func (s *stream) commit() {
 
 func (s *stream) commitLocked() { s.committed, s.kept = true, nil }
 
-// repeat makes another attempt in the place of c, which has ended, if it was
-// not processed. It reports whether there is a stream to go on with.
-func (s *stream) repeat(c *call) bool {
+// repeat makes another attempt in the place of c, which has ended, if that is
+// right. It reports whether there is a stream to go on with; the verdict is why
+// not.
+func (s *stream) repeat(c *call) (bool, verdict) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	return s.repeatHeld(c)
 }
 
 // repeatHeld is repeat with sending held.
-func (s *stream) repeatHeld(c *call) bool {
+func (s *stream) repeatHeld(c *call) (bool, verdict) {
 	s.mu.Lock()
 	if s.over || s.cur != c {
 		defer s.mu.Unlock()
-		return !s.over // another goroutine was first
+		return !s.over, verdict{} // another goroutine was first
 	}
 	f, ok := fault.From(c.s.Outcome())
-	if !ok || s.committed || !c.again(f) {
+	if !ok {
 		s.mu.Unlock()
-		return false
+		return false, verdict{}
+	}
+	v := c.judge(c.late(f), s.committed || c.s.Progress().Headers)
+	if !v.again {
+		s.mu.Unlock()
+		return false, v
 	}
 	s.repeating = true
 	kept := s.kept
 	s.mu.Unlock()
 
 	next, f := s.replay(c, f, kept)
+	return s.take(c, next, f), verdict{}
+}
 
+// take goes on with next, in the place of c, or ends the stream if making it
+// failed. It reports whether there is a stream to go on with.
+func (s *stream) take(c, next *call, f *fault.Fault) bool {
 	s.mu.Lock()
 	s.repeating = false
 	if f == nil {
@@ -85,7 +96,7 @@ func (s *stream) repeatHeld(c *call) bool {
 
 // replay makes attempts, and sends what is kept, until one is under way.
 func (s *stream) replay(c *call, f *fault.Fault, kept [][]byte) (*call, *fault.Fault) {
-	if f = c.failed(f); f != nil {
+	if f = c.failed(f, false); f != nil {
 		return c, f
 	}
 	next := c.next(s.desc)
@@ -107,10 +118,10 @@ func (s *stream) replay(c *call, f *fault.Fault, kept [][]byte) (*call, *fault.F
 		if err == wire.ErrDone {
 			f = next.interrupted(waitWindow)
 			next.s.Cancel()
-		} else if f, _ = fault.From(next.s.Outcome()); f == nil || !next.again(f) {
+		} else if f, _ = fault.From(next.s.Outcome()); f == nil || !next.judge(next.late(f), next.s.Progress().Headers).again {
 			return next, nil // RecvMsg finds out how it ended
 		}
-		if f = next.failed(f); f != nil {
+		if f = next.failed(f, false); f != nil {
 			return next, f
 		}
 	}

@@ -3,12 +3,59 @@
 package call
 
 import (
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/faultline-rpc/faultline/channel"
 	"github.com/faultline-rpc/faultline/event"
 	"github.com/faultline-rpc/faultline/fault"
 )
 
 // maxTries bounds how many attempts are remembered, the latest.
 const maxTries = 16
+
+// policy is the service config's word on more attempts, and what became of it.
+type policy struct {
+	retry   *channel.RetryPolicy // at most one of the two
+	hedging *channel.HedgingPolicy
+	bucket  *bucket // nil: not throttled
+	made    int     // attempts that count
+	pauses  int     // backoffs since the server chose one
+	judged  int32   // the attempt of verdict
+	verdict verdict
+	settled bool // the running attempt was chosen among several
+}
+
+// max returns how many attempts are permitted; 0 without policy.
+func (p *policy) max() int {
+	switch {
+	case p.retry != nil:
+		return p.retry.MaxAttempts
+	case p.hedging != nil:
+		return p.hedging.MaxAttempts
+	}
+	return 0
+}
+
+// follows reports whether a failure with this code asks for another attempt.
+func (p *policy) follows(c codes.Code) bool {
+	if p.retry != nil {
+		return p.retry.Retryable.Has(c)
+	}
+	return p.hedging.NonFatal.Has(c)
+}
+
+// verdict is what follows upon an attempt that failed.
+type verdict struct {
+	again  bool
+	unseen bool          // gRFC A6 does not count it
+	wait   time.Duration // before the next attempt
+	// Why a failure that the policy covers is the last: the rung above it.
+	entry *fault.Entry
+	text  string
+}
 
 // run makes attempts until one is under way, or fails for good. The fault is
 // the call's.
@@ -18,46 +65,54 @@ func (c *call) run(msg []byte, end bool) *fault.Fault {
 		if f == nil {
 			return nil
 		}
-		if f = c.failed(f); f != nil {
+		if f = c.failed(f, false); f != nil {
 			return f
 		}
 	}
 }
 
-// failed settles an attempt that failed. It returns nil if the call is to be
-// tried again, else the call's fault.
-func (c *call) failed(f *fault.Fault) *fault.Fault {
-	f = c.lastly(f)
-	again := c.again(f)
-	if again && f.Evidence().Sent {
-		c.repeated = true
-	}
-	if again && c.ctx.Err() != nil {
-		c.remember(f)
-		c.settle(f)
-		return c.interrupted("another attempt").WithAttempts(c.more.tries).WithProcessed(fault.No)
-	}
-	c.settle(f)
-	if again {
-		c.remember(f)
-		return nil
-	}
-	return f
-}
-
-// lastly is the fault of an attempt that is not repeated, as the call's.
-func (c *call) lastly(f *fault.Fault) *fault.Fault {
+// failed settles an attempt that failed. It returns nil when the time has come
+// to try again, else the call's fault. committed says that there must be no
+// other attempt.
+func (c *call) failed(f *fault.Fault, committed bool) *fault.Fault {
 	f = c.late(f)
-	if c.more != nil && len(c.more.tries) > 0 {
-		f = f.WithAttempts(c.more.tries)
+	v := c.judge(f, committed)
+	if !v.again {
+		f = c.lastly(f, v)
+		c.settle(f)
+		return f
 	}
-	return f
+	c.remember(f, v)
+	c.settle(f)
+	if g := c.pause(v, f); g != nil {
+		return g
+	}
+	c.resume(v, f)
+	return nil
 }
 
-// again decides on a transparent retry (gRFC A6): an attempt that never left
-// this process is always repeated, one that the peer saw and promises not to
-// have processed, once.
-func (c *call) again(f *fault.Fault) bool {
+// judge decides whether an attempt is followed by another. The answer on an
+// attempt stays the same.
+func (c *call) judge(f *fault.Fault, committed bool) verdict {
+	if c.more == nil || c.more.max() == 0 {
+		return verdict{again: !committed && c.unprocessed(f), unseen: true}
+	}
+	p := &c.more.policy
+	if p.judged != c.number {
+		p.judged = c.number
+		if !committed && !p.settled && c.unprocessed(f) {
+			p.verdict = verdict{again: true, unseen: true}
+		} else {
+			p.verdict = c.consult(p, f, committed || p.settled)
+		}
+	}
+	return p.verdict
+}
+
+// unprocessed decides on a transparent retry (gRFC A6): an attempt that never
+// left this process is always repeated, one that the peer saw and promises not
+// to have processed, once.
+func (c *call) unprocessed(f *fault.Fault) bool {
 	if f.Processed() != fault.No {
 		return false
 	}
@@ -73,19 +128,128 @@ func (c *call) again(f *fault.Fault) bool {
 	return !ev.Sent || !c.repeated
 }
 
-// remember keeps what is known of an attempt that is repeated.
-func (c *call) remember(f *fault.Fault) {
-	a := fault.Attempt{ID: f.ID(), Code: f.Code(), Processed: f.Processed(), Elapsed: c.caller.now() - c.began, Transparent: true}
+// consult asks the policy. What failed for a reason of the call's own, and not
+// of the attempt's, is not repeated.
+func (c *call) consult(p *policy, f *fault.Fault, committed bool) verdict {
+	if c.ctx.Err() != nil {
+		return verdict{}
+	}
+	switch f.Entry() {
+	case fault.CallMisuse, fault.CallClosed, fault.CallCancelled, fault.CallDeadline, fault.PickDropped, fault.HTTP2HeaderList:
+		return verdict{}
+	}
+	covered := p.follows(f.Code())
+	if committed {
+		if !covered || p.made >= p.max() {
+			return verdict{}
+		}
+		return verdict{entry: fault.CallRetriesExhausted,
+			text: fmt.Sprintf("attempt %d of %d was the last: the call is committed to it, since its answer had begun or the request is too large to be kept", p.made, p.max())}
+	}
+	wait, said, stop := readPushback(c.trailer())
+	if covered || stop {
+		p.bucket.failure()
+	}
+	switch {
+	case !covered:
+		return verdict{}
+	case p.made >= p.max():
+		return verdict{entry: fault.CallRetriesExhausted, text: fmt.Sprintf("%d attempts were made, as many as the service config permits", p.made)}
+	case stop:
+		return verdict{entry: fault.CallRetryPushback, text: fmt.Sprintf("after attempt %d of %d the server asked for no other (%s)", p.made, p.max(), pushbackKey)}
+	case !p.bucket.open():
+		return verdict{entry: fault.CallRetryThrottled, text: fmt.Sprintf("after attempt %d of %d there was no other: at most half of the service config's %g tokens are left", p.made, p.max(), p.bucket.of.MaxTokens)}
+	case said:
+		p.pauses = 0
+	case p.retry != nil:
+		wait = backoff(p.retry, p.pauses, c.caller.random)
+		p.pauses++
+	}
+	return verdict{again: true, wait: wait}
+}
+
+// lastly is the fault of an attempt that is not repeated, as the call's.
+func (c *call) lastly(f *fault.Fault, v verdict) *fault.Fault {
+	f = c.late(f)
+	if v.entry != nil {
+		f = f.Above(v.entry, v.text)
+	}
+	return c.withAttempts(f)
+}
+
+// withAttempts adds to an attempt's fault all attempts, this one included, if
+// there were several and it has them not. The call was processed if one was.
+func (c *call) withAttempts(f *fault.Fault) *fault.Fault {
+	if c.more == nil || len(c.more.tries) == 0 || len(f.Attempts()) > 0 {
+		return f
+	}
+	tries := c.more.tries
+	return f.WithAttempts(append(tries[:len(tries):len(tries)], c.account(f, false))).WithProcessed(worse(c.more.processed, f.Processed()))
+}
+
+// worse returns the claim that holds for two attempts together.
+func worse(a, b fault.Processed) fault.Processed {
+	switch {
+	case a == fault.Yes || b == fault.Yes:
+		return fault.Yes
+	case a == fault.Maybe || b == fault.Maybe:
+		return fault.Maybe
+	}
+	return fault.No
+}
+
+// account is what is known of an attempt that failed.
+func (c *call) account(f *fault.Fault, unseen bool) fault.Attempt {
+	a := fault.Attempt{ID: f.ID(), Code: f.Code(), Processed: f.Processed(), Elapsed: c.caller.now() - c.began, Transparent: unseen}
 	if c.peer != nil && c.peer.Addr != nil {
 		a.Peer = c.peer.Addr.String()
 	}
+	return a
+}
+
+// remember keeps what is known of an attempt that is repeated.
+func (c *call) remember(f *fault.Fault, v verdict) {
 	m := c.need(nil)
+	if len(m.tries) == 0 {
+		m.processed = fault.No
+	}
 	if len(m.tries) == maxTries {
 		m.tries = append(m.tries[:0:0], m.tries[1:]...)
 	}
-	m.tries = append(m.tries, a)
-	c.unseen = true
+	m.tries = append(m.tries, c.account(f, v.unseen))
+	m.processed = worse(m.processed, f.Processed())
+	if v.unseen && f.Evidence().Sent {
+		c.repeated = true
+	}
+}
+
+// pause waits until the next attempt is due. The fault says that the context
+// ended first.
+func (c *call) pause(v verdict, f *fault.Fault) *fault.Fault {
+	due := c.caller.now()
+	if v.wait > 0 {
+		t := time.NewTimer(v.wait)
+		select {
+		case <-t.C:
+		case <-c.ctx.Done():
+			t.Stop()
+		}
+	}
+	if c.ctx.Err() == nil {
+		return nil
+	}
+	idle := *c // between attempts
+	idle.attempt = attempt{began: due}
+	g := idle.interrupted(waitAttempt)
+	return g.Above(f.Entry(), f.Message())
+}
+
+// resume begins another attempt.
+func (c *call) resume(v verdict, f *fault.Fault) {
+	if c.unseen = v.unseen; !v.unseen {
+		c.more.made++
+	}
 	if sink := c.caller.cfg.Sink; sink != nil {
-		sink.Record(event.CallRetried{Method: c.method, Attempt: int(c.number) + 1, Transparent: true, Err: f})
+		sink.Record(event.CallRetried{Method: c.method, Attempt: int(c.number) + 1, Transparent: v.unseen, Err: f})
 	}
 }

@@ -63,7 +63,7 @@ func TestAttemptsAreRemembered(t *testing.T) {
 			n.Store(0)
 			_, err := do(c, context.Background())
 			f, ok := fault.From(err)
-			if !ok || f.Entry() != fault.HandlerStatus || len(f.Attempts()) != 1 {
+			if !ok || f.Entry() != fault.HandlerStatus || len(f.Attempts()) != 2 {
 				t.Fatalf("%s: %+v", form, err)
 			}
 			a := f.Attempts()[0]
@@ -275,7 +275,7 @@ func TestRetryHeedsTheContext(t *testing.T) {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 				defer cancel()
 				_, err := do(c, ctx)
-				if f, _ := fault.From(err); !fault.CallDeadline.Is(err) || f.Processed() != fault.No || len(f.Attempts()) != 1 {
+				if f, _ := fault.From(err); !fault.CallDeadline.Is(err) || f.Processed() != fault.No || len(f.Attempts()) != 2 {
 					t.Fatalf("%+v", err)
 				}
 			})

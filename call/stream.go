@@ -94,6 +94,9 @@ func (s *stream) attend() {
 func (s *stream) contextEnded() {
 	s.mu.Lock()
 	c, busy := s.cur, s.repeating || s.over
+	if !busy {
+		s.commitLocked()
+	}
 	s.mu.Unlock()
 	if !busy {
 		_ = s.abort(c, c.interrupted(streamWait(c.s)))
@@ -142,6 +145,9 @@ func (s *stream) finish(err error) error {
 		stop()
 	}
 	c.caller.live.remove(s)
+	if err == nil {
+		c.caller.succeeded()
+	}
 	if !busy {
 		c.settle(err)
 	}
@@ -214,7 +220,8 @@ func (s *stream) send(c *call, buf *codec.Buffer, end bool) bool {
 		_ = s.abort(c, c.interrupted(waitWindow))
 		return false
 	}
-	return s.repeatHeld(c) // which sends again what is kept, this message too
+	again, _ := s.repeatHeld(c) // which sends again what is kept, this message too
+	return again
 }
 
 // CloseSend implements grpc.ClientStream. It returns nil.
@@ -262,14 +269,15 @@ func (s *stream) RecvMsg(m any) error {
 		case wire.ErrDone:
 			return s.waitEnded()
 		}
-		if s.repeat(c) {
+		again, v := s.repeat(c)
+		if again {
 			continue
 		}
 		f, ok := fault.From(err)
 		if !ok { // the attempt was given up elsewhere, and state says why
 			f = c.recvFault(err)
 		}
-		return s.finish(c.lastly(f))
+		return s.finish(c.lastly(f, v))
 	}
 }
 
@@ -300,11 +308,12 @@ func (s *stream) Header() (metadata.MD, error) {
 			}
 			return copied(h.MD), nil
 		}
-		if s.repeat(c) {
+		again, v := s.repeat(c)
+		if again {
 			continue
 		}
 		if f, ok := fault.From(c.s.Outcome()); ok {
-			_ = s.finish(c.lastly(f))
+			_ = s.finish(c.lastly(f, v))
 		}
 		return nil, nil
 	}

@@ -29,6 +29,8 @@ func (c *Caller) unary(ctx context.Context, method string, args, reply any, opts
 	}
 	if f != nil {
 		err = f
+	} else {
+		c.succeeded()
 	}
 	u.settle(err)
 	u.end(err)
@@ -64,7 +66,7 @@ func (c *call) answer(buf *codec.Buffer, sizes codec.Sizes, args, reply any) *fa
 			}
 			return c.deliver(&m, reply)
 		}
-		if f := c.failed(c.recvFault(err)); f != nil {
+		if f := c.failed(c.recvFault(err), c.s.Progress().Headers); f != nil {
 			return f
 		}
 	}
