@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/stats"
 
 	"github.com/faultline-rpc/faultline/event"
@@ -114,6 +115,20 @@ func HeaderTableSize(bytes uint32) ServerOption {
 // Default 120 s.
 func ConnectionTimeout(d time.Duration) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.ConnectionTimeout = d })
+}
+
+// KeepaliveParams says when connections are pinged and retired. Defaults: a
+// ping after 2 hours without a read (at least 1 s), 20 s for its answer, no end
+// by idleness or age. MaxConnectionAge is spread by 10 % to either side.
+func KeepaliveParams(p keepalive.ServerParameters) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.Keepalive = p })
+}
+
+// KeepaliveEnforcementPolicy says how often clients may ping. Default: every 5
+// minutes, and every 2 hours without a stream; the third ping that comes too
+// early closes the connection with "too_many_pings".
+func KeepaliveEnforcementPolicy(p keepalive.EnforcementPolicy) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.Enforcement = p })
 }
 
 // UnaryInterceptor sets the outermost interceptor of unary calls. It panics if

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/stats"
 
 	"github.com/faultline-rpc/faultline/codec"
@@ -44,6 +45,15 @@ type Config struct {
 	// ConnectionTimeout bounds a new connection's handshakes, HTTP/2's
 	// included. Default 120 s.
 	ConnectionTimeout time.Duration
+	// Keepalive says when connections are pinged and retired. Defaults: a ping
+	// after 2 hours without a read (at least 1 s), 20 s for its answer, and no
+	// end by idleness or age. Idleness and silence are noticed late by an eighth
+	// of the shortest of these times at most.
+	Keepalive keepalive.ServerParameters
+	// Enforcement says how often clients may ping. Default: every 5 minutes, and
+	// every 2 hours without a stream. After the third ping that comes too early
+	// the connection is closed with ENHANCE_YOUR_CALM and "too_many_pings".
+	Enforcement keepalive.EnforcementPolicy
 	// UnaryInts and StreamInts are the interceptors, outermost first.
 	UnaryInts  []grpc.UnaryServerInterceptor
 	StreamInts []grpc.StreamServerInterceptor
@@ -98,6 +108,8 @@ func (c Config) withDefaults() Config {
 	if c.MaxUndelivered == 0 {
 		c.MaxUndelivered = defaultMaxUndelivered
 	}
+	c.Keepalive = keepaliveDefaults(c.Keepalive)
+	c.Enforcement = enforcementDefaults(c.Enforcement)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

@@ -36,6 +36,8 @@ type conn struct {
 	batch   []*call      // the reader's own: what this read brought
 	waiting int          // the reader's own: calls opened, and not dispatched yet
 	calls   atomic.Int64 // opened, and their handlers have not returned
+
+	enforcer enforcer // the reader's own
 }
 
 var _ wire.ServerHandler = (*conn)(nil)
@@ -54,10 +56,14 @@ func (c *conn) serve() {
 	if len(c.srv.cfg.StatsHandlers) > 0 {
 		defer c.tag()()
 	}
-	conn := wire.NewServerConn(nc, c.srv.cfg.h2(c.id, left), c, c.srv.budget)
+	cfg := c.srv.cfg.h2(c.id, left)
+	cfg.Pinged = c.pinged
+	c.enforcer.policy = c.srv.cfg.Enforcement
+	conn := wire.NewServerConn(nc, cfg, c, c.srv.budget)
 	if !c.srv.adopt(c, conn) {
 		conn.Abort(net.ErrClosed)
 	}
+	defer c.keep().stop()
 	_ = conn.Run() // why it ended is an event, and each call's fault
 }
 
