@@ -38,7 +38,10 @@ func (c *Conn) onSettingsAck() *ConnError {
 	c.mu.Lock()
 	first := !c.peer.acked
 	c.peer.acked = true
-	c.life.prefaceTimer.Stop()
+	if first {
+		c.life.prefaceTimer.Stop()
+		c.life.prefaceTimer = nil
+	}
 	if delta := int64(c.cfg.StreamWindow) - initialWindow; first && delta < 0 {
 		// Until now it could use the initial window (section 6.9.2).
 		c.streams.each(func(s *Stream) { s.recvWindow.Add(delta) })

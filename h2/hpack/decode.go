@@ -324,7 +324,7 @@ func same(s *string, raw []byte) string {
 type blockCache struct {
 	version uint64 // of the table
 	next    int
-	blocks  [8]cachedBlock
+	blocks  *[8]cachedBlock // made by the first block to note
 }
 
 type cachedBlock struct {
@@ -339,6 +339,9 @@ const cachedLen = 128
 func (c *blockCache) invalidate() { c.version++ }
 
 func (c *blockCache) find(p []byte) *cachedBlock {
+	if c.blocks == nil {
+		return nil
+	}
 	for i := range c.blocks {
 		b := &c.blocks[i]
 		if len(b.raw) == len(p) && b.version == c.version && string(b.raw) == string(p) {
@@ -352,6 +355,9 @@ func (c *blockCache) find(p []byte) *cachedBlock {
 func (c *blockCache) note(p []byte) {
 	if len(p) > cachedLen {
 		return
+	}
+	if c.blocks == nil {
+		c.blocks = new([8]cachedBlock)
 	}
 	b := &c.blocks[c.next]
 	c.next = (c.next + 1) % len(c.blocks)

@@ -138,7 +138,7 @@ func (r *ring) add(f Field) {
 }
 
 func (r *ring) grow() {
-	ents := make([]Field, max(16, 2*len(r.ents)))
+	ents := make([]Field, max(4, 2*len(r.ents)))
 	for i := r.head - r.n; i != r.head; i++ {
 		ents[i&uint32(len(ents)-1)] = r.ents[i&uint32(len(r.ents)-1)]
 	}
