@@ -347,6 +347,11 @@ func (r *receiver) waitLocked(done <-chan struct{}) bool {
 	r.waiting = true
 	ch := r.wake
 	r.unlock()
+	if done == nil {
+		<-ch // much cheaper than a select
+		r.mu.Lock()
+		return true
+	}
 	select {
 	case <-ch:
 		r.mu.Lock()
