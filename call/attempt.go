@@ -87,9 +87,9 @@ func (c *call) prepare(ctx context.Context, p *channel.Picked) (string, *fault.F
 		}
 		c.scratch.fields = fields
 	}
-	if c.more != nil && c.more.made > 1 { // gRFC A6, "Exposed Retry Metadata"
+	if c.before > 0 { // gRFC A6, "Exposed Retry Metadata"
 		fields = append(c.scratch.fields[:0], fields...)
-		fields = append(fields, hpack.Field{Name: "grpc-previous-rpc-attempts", Value: strconv.Itoa(c.more.made - 1), Index: hpack.Literal})
+		fields = append(fields, hpack.Field{Name: "grpc-previous-rpc-attempts", Value: strconv.Itoa(int(c.before)), Index: hpack.Literal})
 		c.scratch.fields = fields
 	}
 	tmpl, f := c.caller.templates.get(templateKey{c.method, host, c.subtype, c.encoding})

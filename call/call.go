@@ -30,6 +30,7 @@ type call struct {
 
 	attempt
 	number   int32 // of the running attempt
+	before   int32 // attempts before it that gRFC A6 counts
 	timed    bool  // there is a deadline
 	single   bool  // one message is the answer
 	repeated bool  // an attempt that the peer saw was repeated; that is done once
@@ -41,8 +42,18 @@ type more struct {
 	policy
 	opts      []grpc.CallOption // to be served when the call has ended
 	cancel    func()            // ends contexts made for the call, or nil
+	lent      bool              // goroutines of attempts may use the call's storage
 	tries     []fault.Attempt   // that failed and were followed by another
 	processed fault.Processed   // what holds for all of tries
+}
+
+// after has cancel called at the end of the call.
+func (m *more) after(cancel func()) {
+	if last := m.cancel; last != nil {
+		m.cancel = func() { last(); cancel() }
+		return
+	}
+	m.cancel = cancel
 }
 
 // scratch is what is needed while a request is made.
@@ -115,7 +126,7 @@ func (c *call) need(r *room) *more {
 // next returns the call anew, for an attempt beside the one that c keeps.
 func (c *call) next(desc *grpc.StreamDesc) *call {
 	n := &call{caller: c.caller, ctx: c.ctx, method: c.method, options: c.options, more: c.more, start: c.start,
-		deadline: c.deadline, number: c.number, timed: c.timed, single: c.single, repeated: c.repeated, unseen: c.unseen}
+		deadline: c.deadline, number: c.number, before: c.before, timed: c.timed, single: c.single, repeated: c.repeated, unseen: c.unseen}
 	if c.watch != nil {
 		n.watch = newWatch(n, desc)
 	}

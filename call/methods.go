@@ -50,7 +50,9 @@ func (c *call) configure(r *room) *fault.Fault {
 	if *mc.Timeout <= 0 {
 		return c.early()
 	}
-	c.ctx, c.need(r).cancel = context.WithTimeoutCause(c.ctx, *mc.Timeout, errMethodTimeout)
+	ctx, cancel := context.WithTimeoutCause(c.ctx, *mc.Timeout, errMethodTimeout)
+	c.ctx = ctx
+	c.need(r).after(cancel)
 	return nil
 }
 

@@ -74,7 +74,7 @@ func (s *stream) repeatHeld(c *call) (bool, verdict) {
 func (s *stream) take(c, next *call, f *fault.Fault) bool {
 	s.mu.Lock()
 	s.repeating = false
-	if f == nil {
+	if next.s != nil {
 		s.cur = next
 	}
 	over, outcome := s.over, s.outcome
@@ -137,4 +137,27 @@ func (s *stream) resend(c *call, kept [][]byte) error {
 		return c.s.CloseSend()
 	}
 	return nil
+}
+
+// hedge runs several attempts of a stream whose request is complete, and kept,
+// until one is answered. It reports whether it did.
+func (s *stream) hedge(c *call) bool {
+	if !s.hedging {
+		return false
+	}
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	s.mu.Lock()
+	if s.over || s.cur != c || s.committed || !s.closed || !c.hedged() {
+		s.mu.Unlock()
+		return false
+	}
+	s.repeating = true
+	kept := s.kept
+	s.mu.Unlock()
+	next, f := c.race(s.desc, kept)
+	if s.take(c, next, f) {
+		s.commit()
+	}
+	return true
 }

@@ -209,18 +209,22 @@ func (c *call) account(f *fault.Fault, unseen bool) fault.Attempt {
 
 // remember keeps what is known of an attempt that is repeated.
 func (c *call) remember(f *fault.Fault, v verdict) {
-	m := c.need(nil)
+	c.need(nil).add(c.account(f, v.unseen))
+	if v.unseen && f.Evidence().Sent {
+		c.repeated = true
+	}
+}
+
+// add keeps an attempt's account.
+func (m *more) add(a fault.Attempt) {
 	if len(m.tries) == 0 {
 		m.processed = fault.No
 	}
 	if len(m.tries) == maxTries {
 		m.tries = append(m.tries[:0:0], m.tries[1:]...)
 	}
-	m.tries = append(m.tries, c.account(f, v.unseen))
-	m.processed = worse(m.processed, f.Processed())
-	if v.unseen && f.Evidence().Sent {
-		c.repeated = true
-	}
+	m.tries = append(m.tries, a)
+	m.processed = worse(m.processed, a.Processed)
 }
 
 // pause waits until the next attempt is due. The fault says that the context
@@ -248,6 +252,7 @@ func (c *call) pause(v verdict, f *fault.Fault) *fault.Fault {
 func (c *call) resume(v verdict, f *fault.Fault) {
 	if c.unseen = v.unseen; !v.unseen {
 		c.more.made++
+		c.before = int32(c.more.made - 1)
 	}
 	if sink := c.caller.cfg.Sink; sink != nil {
 		sink.Record(event.CallRetried{Method: c.method, Attempt: int(c.number) + 1, Transparent: v.unseen, Err: f})

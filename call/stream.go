@@ -40,6 +40,7 @@ type stream struct {
 	kept      [][]byte    // guarded by mu: what was sent, for a repetition
 	keptSize  int         // guarded by mu
 	committed bool        // guarded by mu: there will be no repetition
+	hedging   bool        // the service config asks for it; set before others know the stream
 	repeating bool        // guarded by mu: an attempt is being made, which settles itself
 	over      bool        // guarded by mu
 	outcome   error       // guarded by mu: nil for OK
@@ -63,6 +64,7 @@ func (c *Caller) stream(ctx context.Context, desc *grpc.StreamDesc, method strin
 	if f == nil {
 		f = s.cur.run(nil, false)
 	}
+	s.hedging = s.cur.hedged()
 	s.first.scratch = nil
 	c.release(r)
 	if f != nil {
@@ -247,6 +249,9 @@ func (s *stream) RecvMsg(m any) error {
 		if end != nil {
 			return end
 		}
+		if s.hedge(c) {
+			continue
+		}
 		msg, err := s.recv(c)
 		switch err {
 		case nil:
@@ -295,6 +300,9 @@ func (s *stream) Header() (metadata.MD, error) {
 		c, end := s.state()
 		if end != nil {
 			return c.header(), nil
+		}
+		if s.hedge(c) {
+			continue
 		}
 		h, err := c.s.Head(c.ctx.Done())
 		switch {

@@ -34,6 +34,9 @@ func (c *Caller) unary(ctx context.Context, method string, args, reply any, opts
 	}
 	u.settle(err)
 	u.end(err)
+	if u.more != nil && u.more.lent {
+		return err
+	}
 	u.recycle()
 	c.release(r)
 	return err
@@ -46,7 +49,9 @@ func (c *call) exchange(args, reply any) *fault.Fault {
 	}
 	f := c.answer(buf, sizes, args, reply)
 	// The connection is done with the bytes when Start has returned.
-	buf.Free()
+	if c.more == nil || !c.more.lent {
+		buf.Free()
+	}
 	return f
 }
 
@@ -58,6 +63,12 @@ func (c *call) answer(buf *codec.Buffer, sizes codec.Sizes, args, reply any) *fa
 		if c.watch != nil {
 			c.watch.handle(&stats.OutPayload{Client: true, Payload: args, Length: sizes.Length, CompressedLength: sizes.CompressedLength,
 				WireLength: sizes.WireLength, SentTime: time.Now()})
+		}
+		if c.hedged() {
+			n, f := c.race(unaryDesc, [][]byte{buf.B})
+			if c.adopt(n); f != nil {
+				return f
+			}
 		}
 		m, err := c.s.RecvUnary(c.ctx.Done())
 		if err == nil {

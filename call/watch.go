@@ -23,7 +23,7 @@ type watch struct {
 	handlers []stats.Handler
 	ctx      context.Context // with the handlers' tags
 	began    time.Time
-	running  bool
+	running  atomic.Bool
 	headSeen atomic.Bool
 }
 
@@ -33,7 +33,8 @@ func newWatch(c *call, desc *grpc.StreamDesc) *watch {
 
 // begin opens an attempt. The context has every handler's tags.
 func (w *watch) begin(again bool) context.Context {
-	w.began, w.running = time.Now(), true
+	w.began = time.Now()
+	w.running.Store(true)
 	w.headSeen.Store(false)
 	failFast := !w.c.waitForReady
 	ctx := w.c.ctx
@@ -101,10 +102,9 @@ func (w *watch) inHeader() {
 
 // end closes the attempt.
 func (w *watch) end(err error) {
-	if !w.running {
+	if !w.running.Swap(false) {
 		return
 	}
-	w.running = false
 	w.inHeader()
 	end := &stats.End{Client: true, BeginTime: w.began, EndTime: time.Now(), Error: err}
 	if s := w.c.s; s != nil && s.Ended() {
