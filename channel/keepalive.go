@@ -141,10 +141,13 @@ func (k *keeper) stop() {
 
 // silent is the fault of a connection whose ping was not answered.
 func (k *keeper) silent() *fault.Fault {
-	ev := k.l.evidence()
+	return silentFault(k.l.evidence(), k.every, k.l.sub.c.cfg.Keepalive.Timeout)
+}
+
+func silentFault(ev fault.Evidence, every, timeout time.Duration) *fault.Fault {
 	ev.Waiting, ev.Option = "keepalive ping", "WithKeepaliveParams"
 	return fault.HTTP2Keepalive.Newf(fault.Args{Side: fault.Between, Evidence: &ev},
-		"%s sent nothing for %v and did not answer a keepalive ping within %v", ev.Address, k.every, k.l.sub.c.cfg.Keepalive.Timeout)
+		"%s sent nothing for %v and did not answer a keepalive ping within %v", ev.Address, every, timeout)
 }
 
 // calm doubles the keepalive time of later connections after a server has

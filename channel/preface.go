@@ -18,13 +18,18 @@ const maxSample = 128
 
 // prefaceFault says why a connection ended before the peer's SETTINGS.
 func (l *link) prefaceFault(err error) *fault.Fault {
-	ev := l.evidence()
+	return prefaceFault(err, l.evidence(), l.plain, errors.Is(l.attempt.ctx.Err(), context.DeadlineExceeded))
+}
+
+// prefaceFault says why a connection ended before the peer's SETTINGS: late
+// means that the time for them was up, plain that there is no TLS.
+func prefaceFault(err error, ev fault.Evidence, plain, late bool) *fault.Fault {
 	var ce *h2.ConnError
 	if !errors.As(err, &ce) {
 		ce = &h2.ConnError{Err: err}
 	}
 	a := fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: &ev, Cause: err}
-	if ce.Kind == h2.PrefaceTimeout || errors.Is(l.attempt.ctx.Err(), context.DeadlineExceeded) {
+	if ce.Kind == h2.PrefaceTimeout || late {
 		return fault.HTTP2PrefaceTimeout.New(a)
 	}
 	// With TLS 1.3 the server's verdict on the client's certificate arrives
@@ -38,7 +43,7 @@ func (l *link) prefaceFault(err error) *fault.Fault {
 	if ce.Kind == h2.Violation {
 		return fault.HTTP2NotHTTP2.Newf(a, "the peer's first frames break RFC 9113: %v", err)
 	}
-	if ce.Kind == h2.Lost && len(ce.First) == 0 && l.plain {
+	if ce.Kind == h2.Lost && len(ce.First) == 0 && plain {
 		return fault.HTTP2ConnectionLost.Newf(a, "the peer hung up on the HTTP/2 preface without a word, as a TLS server may do with a plaintext client: %v", err)
 	}
 	return fault.HTTP2ConnectionLost.New(a)
