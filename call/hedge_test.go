@@ -42,6 +42,7 @@ type at struct {
 // requests came, and which were canceled.
 type parallel struct {
 	answers []at
+	note    func(format string, args ...any) // or nil
 
 	mu       sync.Mutex
 	began    time.Time
@@ -61,8 +62,14 @@ func (s *parallel) script(p *peer.Peer) error {
 		switch {
 		case f.Kind == http2.FrameRSTStream:
 			s.canceled = append(s.canceled, f.Stream)
+			s.say("server  request canceled: RST_STREAM %v", http2.ErrCodeCancel)
 		case f.Get(":method") != "":
-			s.previous = append(s.previous, f.Get("grpc-previous-rpc-attempts"))
+			previous := f.Get("grpc-previous-rpc-attempts")
+			s.previous = append(s.previous, previous)
+			if previous != "" {
+				previous = ", grpc-previous-rpc-attempts: " + previous
+			}
+			s.say("server  request%s", previous)
 		}
 		if f.End {
 			s.came = append(s.came, time.Since(s.began).Truncate(10*time.Millisecond))
@@ -75,6 +82,12 @@ func (s *parallel) script(p *peer.Peer) error {
 		return nil
 	}
 	return err
+}
+
+func (s *parallel) say(format string, args ...any) {
+	if s.note != nil {
+		s.note(format, args...)
+	}
 }
 
 const tenth = 100 * time.Millisecond
