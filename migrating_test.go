@@ -3,9 +3,13 @@
 package faultline_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"net"
 	"os"
 	"os/exec"
 	"reflect"
@@ -13,8 +17,18 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/faultline-rpc/faultline"
+	"github.com/faultline-rpc/faultline/codes"
+	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/status"
 )
 
 const migrating = "docs/migrating.md"
@@ -108,11 +122,11 @@ type row struct {
 	line         int
 }
 
-var code = regexp.MustCompile("`([^`]*)`")
+var inBackticks = regexp.MustCompile("`([^`]*)`")
 
 func codesIn(cell string) []string {
 	var out []string
-	for _, m := range code.FindAllStringSubmatch(cell, -1) {
+	for _, m := range inBackticks.FindAllStringSubmatch(cell, -1) {
 		out = append(out, m[1])
 	}
 	return out
@@ -228,6 +242,132 @@ func TestMigratingTableBites(t *testing.T) {
 	} {
 		if got := hold(rows(head+tc.table), theirs, ours, known); !slices.Equal(got, tc.want) {
 			t.Errorf("%s\ngot  %q\nwant %q", tc.table, got, tc.want)
+		}
+	}
+}
+
+// pair is a client and a server of one implementation.
+type pair struct {
+	serve  func(lis net.Listener, desc *grpc.ServiceDesc, impl any) (stop func())
+	client func(t *testing.T, dial func(context.Context, string) (net.Conn, error)) grpc.ClientConnInterface
+}
+
+var pairs = map[string]pair{
+	"faultline": {
+		serve: func(lis net.Listener, desc *grpc.ServiceDesc, impl any) func() {
+			s := faultline.NewServer(faultline.Logger(quiet))
+			s.RegisterService(desc, impl)
+			go func() { _ = s.Serve(lis) }()
+			return s.Stop
+		},
+		client: func(t *testing.T, dial func(context.Context, string) (net.Conn, error)) grpc.ClientConnInterface {
+			cc := dialTo(dial)
+			t.Cleanup(func() { _ = cc.Close() })
+			return cc
+		},
+	},
+	"grpc-go": {
+		serve: func(lis net.Listener, desc *grpc.ServiceDesc, impl any) func() {
+			s := grpc.NewServer()
+			s.RegisterService(desc, impl)
+			go func() { _ = s.Serve(lis) }()
+			return s.Stop
+		},
+		client: func(t *testing.T, dial func(context.Context, string) (net.Conn, error)) grpc.ClientConnInterface {
+			cc, err := grpc.NewClient("passthrough:///users.test:50051", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(dial))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = cc.Close() })
+			return cc
+		},
+	},
+}
+
+// embedding is a call option that carries another inside.
+type embedding struct{ grpc.HeaderCallOption }
+
+// foreignCodec is registered with nobody but the client that forces it.
+type foreignCodec struct{ encoding.CodecV2 }
+
+func (foreignCodec) Name() string { return "unheard-of" }
+
+// TestMigratingClaims tries what docs/migrating.md says of both sides.
+func TestMigratingClaims(t *testing.T) {
+	get := func(ctx context.Context, id string) (string, error) {
+		switch id {
+		case "plain":
+			return "", errors.New("secret")
+		case "wrapped":
+			return "", fmt.Errorf("load: %w", status.Error(codes.NotFound, "no user"))
+		case "slow":
+			<-ctx.Done()
+			return "", ctx.Err()
+		}
+		return id, grpc.SetHeader(ctx, metadata.Pairs("k", "v"))
+	}
+	large := metadata.AppendToOutgoingContext(t.Context(), "token", strings.Repeat("x", 70<<10))
+	for _, tc := range []struct {
+		what         string
+		ctx          context.Context
+		id           string
+		opt          grpc.CallOption
+		ours, theirs func(err error, header metadata.MD) bool
+	}{
+		{"an error that is no status", t.Context(), "plain", grpc.StaticMethod(),
+			func(err error, _ metadata.MD) bool {
+				return status.Code(err) == codes.Unknown && !strings.Contains(err.Error(), "secret")
+			},
+			func(err error, _ metadata.MD) bool {
+				return status.Code(err) == codes.Unknown && strings.Contains(err.Error(), "secret")
+			}},
+		{"a wrapped status", t.Context(), "wrapped", grpc.StaticMethod(),
+			func(err error, _ metadata.MD) bool { return status.Convert(err).Message() == "no user" },
+			func(err error, _ metadata.MD) bool {
+				return status.Convert(err).Message() == "load: rpc error: code = NotFound desc = no user"
+			}},
+		{"a content-subtype without codec", t.Context(), "1", grpc.ForceCodecV2(foreignCodec{encoding.GetCodecV2("proto")}),
+			func(err error, _ metadata.MD) bool {
+				return status.Code(err) == codes.Unimplemented && strings.Contains(err.Error(), "codec.subtype")
+			},
+			func(err error, _ metadata.MD) bool { return err == nil }},
+		{"70 KiB of metadata", large, "1", grpc.StaticMethod(),
+			func(err error, _ metadata.MD) bool { return fault.HTTP2HeaderList.Is(err) },
+			func(err error, _ metadata.MD) bool { return err == nil }},
+		{"the deadline", t.Context(), "slow", grpc.StaticMethod(),
+			func(err error, _ metadata.MD) bool {
+				return status.Code(err) == codes.DeadlineExceeded && errors.Is(err, context.DeadlineExceeded)
+			},
+			func(err error, _ metadata.MD) bool {
+				return status.Code(err) == codes.DeadlineExceeded && !errors.Is(err, context.DeadlineExceeded)
+			}},
+		{"an option that embeds another", t.Context(), "1", nil,
+			func(err error, header metadata.MD) bool { return err == nil && header == nil },
+			func(err error, header metadata.MD) bool { return err == nil && len(header["k"]) == 1 }},
+	} {
+		for name, p := range pairs {
+			t.Run(tc.what+"/"+name, func(t *testing.T) {
+				lis := bufconn.Listen(1 << 16)
+				t.Cleanup(p.serve(lis, &usersDesc, &users{get: get}))
+				client := &usersClient{p.client(t, func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) })}
+				var header metadata.MD
+				opt, want := tc.opt, tc.theirs
+				if opt == nil {
+					opt = embedding{grpc.HeaderCallOption{HeaderAddr: &header}}
+				}
+				if name == "faultline" {
+					want = tc.ours
+				}
+				ctx, cancel := tc.ctx, context.CancelFunc(func() {})
+				if tc.id == "slow" {
+					ctx, cancel = context.WithTimeout(ctx, 20*time.Millisecond)
+				}
+				defer cancel()
+				_, err := client.GetUser(ctx, tc.id, opt)
+				if !want(err, header) {
+					t.Errorf("it is not as %s says: %v, header %v", migrating, err, header)
+				}
+			})
 		}
 	}
 }
