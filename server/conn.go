@@ -109,13 +109,8 @@ func addr(a net.Addr) string {
 	return a.String()
 }
 
-// Ready implements wire.ServerHandler.
-func (c *conn) Ready() {
-	s := c.srv
-	if s.cfg.Sink != nil {
-		s.cfg.Sink.Record(event.ConnOpened{Conn: c.id, Role: event.Server, Local: addr(c.peer.LocalAddr), Remote: addr(c.peer.Addr)})
-	}
-}
+// Ready implements wire.ServerHandler. h2 has told observers.
+func (c *conn) Ready() {}
 
 // GoAway implements wire.ServerHandler: a client that says goodbye still gets
 // the answers it waits for.

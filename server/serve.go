@@ -73,14 +73,24 @@ func (s *Server) accept(lis net.Listener) error {
 // start serves a connection just accepted.
 func (s *Server) start(raw net.Conn) {
 	c := &conn{srv: s, id: s.connID(), raw: raw}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.phase != serving {
+	if !s.admit(c) {
 		raw.Close()
 		return
 	}
-	s.conns[c] = struct{}{}
 	go c.serve()
+}
+
+// admit counts c among the server's connections; false means that the server
+// is stopping.
+func (s *Server) admit(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sealLocked()
+	if s.phase != serving {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	return true
 }
 
 // adopt notes that c has made its handshake; false means that the server is
