@@ -33,38 +33,40 @@ var lives = []struct {
 	says string
 	cfg  Config
 	opts peer.Options
-	time time.Duration   // after which the client leaves
-	do   func(p *peer.T) // in a goroutine of its own
+	time time.Duration // after which the client leaves
+	does []act         // the client
 }{
 	{"answered", "Time 40s, Timeout 5s: the client answers", Config{Keepalive: keepalive.ServerParameters{Time: 40 * time.Second, Timeout: 5 * time.Second}},
 		peer.Options{}, 100 * time.Second, nil},
 	{"silent", "Time 40s, Timeout 5s: the client does not answer, a handler runs", Config{Keepalive: keepalive.ServerParameters{Time: 40 * time.Second, Timeout: 5 * time.Second}},
-		peer.Options{NoPingAck: true}, time.Minute, func(p *peer.T) { begin(p, 1) }},
+		peer.Options{NoPingAck: true}, time.Minute, []act{{0, holdOne}}},
 	{"idle", "MaxConnectionIdle 80s: a call after 33s", Config{Keepalive: keepalive.ServerParameters{MaxConnectionIdle: 80 * time.Second}},
-		peer.Options{}, 5 * time.Minute, func(p *peer.T) {
-			time.Sleep(33 * time.Second)
-			p.SendRequest(1, false, unaryCall)
-			p.SendData(1, peer.Message(nil), true)
-		}},
+		peer.Options{}, 5 * time.Minute, []act{{33 * time.Second, func(p *peer.T) { p.SendRequest(1, false, unaryCall); p.SendData(1, peer.Message(nil), true) }}}},
 	{"old", "MaxConnectionAge 100s (spread by 10s), MaxConnectionAgeGrace 7s: a handler and an upload outlive them", Config{Keepalive: keepalive.ServerParameters{MaxConnectionAge: 100 * time.Second, MaxConnectionAgeGrace: 7 * time.Second}},
-		peer.Options{}, 5 * time.Minute, func(p *peer.T) { begin(p, 1); p.SendRequest(3, false, unaryCall) }},
+		peer.Options{}, 5 * time.Minute, []act{{0, holdOne}, {0, func(p *peer.T) { p.SendRequest(3, false, unaryCall) }}}},
 	{"old and done", "MaxConnectionAge 100s, no end of the grace: nothing runs", Config{Keepalive: keepalive.ServerParameters{MaxConnectionAge: 100 * time.Second}},
 		peer.Options{}, 5 * time.Minute, nil},
 	{"pings", "MinTime 10s, PermitWithoutStream: pings every 4s", Config{Enforcement: keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}},
-		peer.Options{}, time.Minute, func(p *peer.T) { knock(p, 5, 4*time.Second) }},
+		peer.Options{}, time.Minute, knocks(4, 4*time.Second)},
 	{"pings without a stream", "MinTime 10s: pings every 11s without a stream", Config{Enforcement: keepalive.EnforcementPolicy{MinTime: 10 * time.Second}},
-		peer.Options{}, time.Minute, func(p *peer.T) { knock(p, 5, 11*time.Second) }},
+		peer.Options{}, time.Minute, knocks(4, 11*time.Second)},
 	{"pings with a stream", "MinTime 10s: pings every 11s while a handler runs", Config{Enforcement: keepalive.EnforcementPolicy{MinTime: 10 * time.Second}},
-		peer.Options{}, time.Minute, func(p *peer.T) { begin(p, 1); knock(p, 4, 11*time.Second) }},
+		peer.Options{}, time.Minute, append([]act{{0, holdOne}}, knocks(4, 11*time.Second)...)},
 }
 
-func knock(p *peer.T, n byte, every time.Duration) {
+// act is what a client does some time after its last act.
+type act struct {
+	after time.Duration
+	do    func(p *peer.T)
+}
+
+func holdOne(p *peer.T) { begin(p, 1) }
+
+func knocks(n int, every time.Duration) (all []act) {
 	for i := range n {
-		if p.Peer.SendPing(false, [8]byte{i}) != nil {
-			return
-		}
-		time.Sleep(every)
+		all = append(all, act{every, func(p *peer.T) { p.SendPing(false, [8]byte{byte(i)}) }})
 	}
+	return all
 }
 
 // TestLivesOfConnections holds what a client sees against
@@ -112,10 +114,13 @@ func TestLivesOfConnections(t *testing.T) {
 					seen <- fmt.Sprintf("%6s <- %v", at, f)
 				}
 			}()
-			if life.do != nil {
-				go life.do(p)
+			left := life.time
+			for _, a := range life.does {
+				time.Sleep(a.after)
+				a.do(p)
+				left -= a.after
 			}
-			time.Sleep(life.time)
+			time.Sleep(left)
 			p.Close()
 			for line := range seen {
 				fmt.Fprintln(&all, line)
