@@ -104,7 +104,7 @@ var processed = map[fault.ID]string{
 	"server.draining":   noHandler,
 	"server.stopped":    "**maybe**: the handler had begun.",
 	"server.overloaded": "**no**: no handler ran. **yes** in the handler of a stream that was ended for its share.",
-	"server.max-age":    "**maybe**: the handler had begun.",
+	"server.max-age":    "**maybe** if the handler had begun, else **no**.",
 	"server.max-idle":   "**no**: the server had no call in progress.",
 
 	"handler.status":          "**yes** if the code is one that only applications use, or if a message of the answer had arrived; else **maybe**, since a library or a proxy may have said it.",
