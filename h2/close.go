@@ -288,7 +288,7 @@ func (c *Conn) tellStreams() {
 		c.releaseWaitLocked(s)
 		orphans = append(orphans, s)
 	})
-	c.streams = table{}
+	c.streams.clear()
 	c.mu.Unlock()
 	for _, s := range orphans {
 		s.h.OnClose(err)

@@ -124,6 +124,9 @@ func (c *Conn) feedData(b []byte) []byte {
 // receiving finds the stream for a DATA, HEADERS or CONTINUATION frame. nil
 // without an error means that the frame is to be dropped.
 func (c *Conn) receiving(id uint32, typ frame.Type) (*Stream, *ConnError) {
+	if s := c.streams.peek(id); s != nil {
+		return s, nil
+	}
 	c.mu.Lock()
 	s := c.streams.get(id)
 	if s != nil && s.state.canReceive() {
@@ -172,6 +175,7 @@ func (c *Conn) idleLocked(id uint32) bool {
 // receivedEnd settles END_STREAM received. It comes before the handler hears
 // of it: the handler's owner may reuse s right after.
 func (c *Conn) receivedEnd(s *Stream) {
+	s.receives.Store(0)
 	c.mu.Lock()
 	s.state.receivedEnd()
 	switch {

@@ -139,6 +139,7 @@ func (c *Conn) accept(s *Stream, id uint32, end bool) bool {
 	s.c, s.id = c, id
 	c.startLocked(s)
 	if end {
+		s.receives.Store(0)
 		s.state.receivedEnd()
 	}
 	return true

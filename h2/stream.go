@@ -29,6 +29,10 @@ type Stream struct {
 	wait       waiter // guarded by c.mu
 	headEnd    uint64 // guarded by c.mu: outgoing position after HEADERS
 
+	// receives is the id while the peer may send, 0 before and after: the
+	// reader's look-up needs no lock.
+	receives atomic.Uint32
+
 	recv recvState // the reader's own
 	// credit is what Consumed gathered and no WINDOW_UPDATE has told yet;
 	// recvWindow is what the peer may still send.

@@ -2,25 +2,49 @@
 
 package h2
 
+import "sync/atomic"
+
 // table finds streams by id. Ids of one side rise by two, so streams that live
 // at the same time mostly have slots of their own in a ring whose size is a
 // power of two; one whose slot is taken by a long-lived stream goes to the map.
+//
+// It is guarded by the connection's lock, but for peek.
 type table struct {
-	slots []*Stream
-	rest  map[uint32]*Stream
-	n     int
+	ring atomic.Pointer[ring]
+	rest map[uint32]*Stream
+	n    int
 }
+
+type ring []atomic.Pointer[Stream]
+
+func (r ring) slot(id uint32) *atomic.Pointer[Stream] { return &r[id>>1&uint32(len(r)-1)] }
 
 const (
 	minSlots = 8
 	maxSlots = 4096
 )
 
-func (t *table) get(id uint32) *Stream {
-	if t.slots == nil {
+// peek is the reader's way to the stream of a frame, without the lock: nearly
+// every frame is for a stream that is open. nil says nothing. A stream that it
+// returns is one that the peer has not ended, so its storage is in no other
+// use, though this side may have ended it meanwhile.
+func (t *table) peek(id uint32) *Stream {
+	r := t.ring.Load()
+	if r == nil {
 		return nil
 	}
-	if s := t.slots[id>>1&uint32(len(t.slots)-1)]; s != nil && s.id == id {
+	if s := r.slot(id).Load(); s != nil && s.receives.Load() == id {
+		return s
+	}
+	return nil
+}
+
+func (t *table) get(id uint32) *Stream {
+	r := t.ring.Load()
+	if r == nil {
+		return nil
+	}
+	if s := r.slot(id).Load(); s != nil && s.id == id {
 		return s
 	}
 	return t.rest[id]
@@ -28,21 +52,22 @@ func (t *table) get(id uint32) *Stream {
 
 func (t *table) put(s *Stream) {
 	t.n++
-	if t.slots == nil {
-		t.slots = make([]*Stream, minSlots)
+	r := t.ring.Load()
+	if r == nil {
+		r = t.grow(nil)
 	}
+	s.receives.Store(s.id)
 	for {
-		p := &t.slots[s.id>>1&uint32(len(t.slots)-1)]
-		if *p == nil {
-			*p = s
+		if p := r.slot(s.id); p.Load() == nil {
+			p.Store(s)
 			return
 		}
 		// A ring twice as large as what lives in it does not grow: the
 		// collision is with a long-lived stream.
-		if len(t.slots) >= maxSlots || len(t.slots) > 2*t.n {
+		if len(*r) >= maxSlots || len(*r) > 2*t.n {
 			break
 		}
-		t.grow()
+		r = t.grow(*r)
 	}
 	if t.rest == nil {
 		t.rest = make(map[uint32]*Stream)
@@ -50,14 +75,15 @@ func (t *table) put(s *Stream) {
 	t.rest[s.id] = s
 }
 
-func (t *table) grow() {
-	old := t.slots
-	t.slots = make([]*Stream, 2*len(old))
-	for _, s := range old {
-		if s != nil {
-			t.slots[s.id>>1&uint32(len(t.slots)-1)] = s
+func (t *table) grow(old ring) *ring {
+	r := make(ring, max(minSlots, 2*len(old)))
+	for i := range old {
+		if s := old[i].Load(); s != nil {
+			r.slot(s.id).Store(s)
 		}
 	}
+	t.ring.Store(&r)
+	return &r
 }
 
 // del forgets s, and reports whether it was there.
@@ -66,8 +92,9 @@ func (t *table) del(s *Stream) bool {
 		return false
 	}
 	t.n--
-	if p := &t.slots[s.id>>1&uint32(len(t.slots)-1)]; *p == s {
-		*p = nil
+	s.receives.Store(0)
+	if p := t.ring.Load().slot(s.id); p.Load() == s {
+		p.Store(nil)
 		return true
 	}
 	delete(t.rest, s.id)
@@ -75,12 +102,21 @@ func (t *table) del(s *Stream) bool {
 }
 
 func (t *table) each(f func(*Stream)) {
-	for _, s := range t.slots {
-		if s != nil {
-			f(s)
+	if r := t.ring.Load(); r != nil {
+		for i := range *r {
+			if s := (*r)[i].Load(); s != nil {
+				f(s)
+			}
 		}
 	}
 	for _, s := range t.rest {
 		f(s)
 	}
+}
+
+// clear forgets all streams.
+func (t *table) clear() {
+	t.each(func(s *Stream) { s.receives.Store(0) })
+	t.ring.Store(nil)
+	t.rest, t.n = nil, 0
 }

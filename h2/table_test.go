@@ -62,8 +62,8 @@ func TestTable(t *testing.T) {
 			}
 			delete(model, s.id)
 		})
-		if len(model) != 0 || len(tab.slots) > maxSlots {
-			t.Fatalf("seed %d: %d streams were left out, %d slots", seed, len(model), len(tab.slots))
+		if len(model) != 0 || len(*tab.ring.Load()) > maxSlots {
+			t.Fatalf("seed %d: %d streams were left out, %d slots", seed, len(model), len(*tab.ring.Load()))
 		}
 	}
 }
