@@ -13,7 +13,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/faultline-rpc/faultline/channel"
 )
 
 // What a call costs on the client: the server here allocates nothing.
@@ -121,3 +125,37 @@ func quickAnswers(nc net.Conn) {
 		}
 	}
 }
+
+// What a service config and options say costs nothing while calls succeed.
+func TestMethodConfigAllocs(t *testing.T) {
+	c, stop := echoServer(t)
+	defer stop()
+	req, reply := wrapperspb.Int64(7), new(wrapperspb.Int64Value)
+	wait, size := true, 1000
+	for name, mc := range map[string]*channel.MethodConfig{
+		"retry":  {Retry: &channel.RetryPolicy{MaxAttempts: 3, Retryable: 1 << codes.Unavailable}},
+		"limits": {WaitForReady: &wait, MaxReq: &size, MaxResp: &size},
+	} {
+		c.cfg.Methods = said{mc, &channel.RetryThrottling{MaxTokens: 10, TokenRatio: 0.1}}
+		p := new(grpcpeer.Peer)
+		opts := []grpc.CallOption{grpc.Peer(p), grpc.WaitForReady(true)}
+		n := testing.AllocsPerRun(500, func() {
+			if err := c.Invoke(context.Background(), method, req, reply, opts...); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if n > 0 {
+			t.Errorf("%s: %v allocations per call, want none", name, n)
+		}
+	}
+}
+
+// said is a service config for all methods.
+type said struct {
+	method     *channel.MethodConfig
+	throttling *channel.RetryThrottling
+}
+
+func (said) WaitForConfig(context.Context) error         { return nil }
+func (s said) MethodConfig(string) *channel.MethodConfig { return s.method }
+func (s said) RetryThrottling() *channel.RetryThrottling { return s.throttling }

@@ -115,10 +115,12 @@ func (c *call) readMetadata() *fault.Fault {
 
 // need returns the call's more, made if it has none. r is storage, or nil.
 func (c *call) need(r *room) *more {
-	if c.more == nil {
-		if c.more = new(more); r != nil {
-			c.more = &r.more
-		}
+	switch {
+	case c.more != nil:
+	case r != nil:
+		c.more = &r.more
+	default:
+		c.more = new(more)
 	}
 	return c.more
 }

@@ -66,7 +66,7 @@ func (tr *transcript) serve(answers ...at) {
 	tr.server.answers, tr.server.came = answers, nil
 }
 
-// do runs a command, and all that it sets off.
+// do runs a command, and all that it sets off. It belongs in a bubble.
 func (tr *transcript) do(command string, f func() (string, error)) {
 	tr.mu.Lock()
 	tr.begin, tr.lines = time.Now(), nil

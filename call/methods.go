@@ -67,16 +67,12 @@ func (c *call) limit(mc *channel.MethodConfig, r *room) {
 	if mc.WaitForReady != nil && !o.waitSaid {
 		o.waitForReady = *mc.WaitForReady
 	}
-	lower(&o.maxSend, o.sendSaid, mc.MaxReq, "maxRequestMessageBytes")
-	lower(&o.maxRecv, o.recvSaid, mc.MaxResp, "maxResponseMessageBytes")
+	lower(&o.maxSend, o.sendSaid, mc.MaxReq, "maxRequestMessageBytes of the service config")
+	lower(&o.maxRecv, o.recvSaid, mc.MaxResp, "maxResponseMessageBytes of the service config")
 	if o.waitForReady == c.waitForReady && o.maxSend == c.maxSend && o.maxRecv == c.maxRecv {
 		return
 	}
-	if r == nil {
-		c.options = new(options)
-	} else {
-		c.options = &r.options
-	}
+	c.options = r.own()
 	*c.options = o
 }
 
@@ -84,6 +80,6 @@ func (c *call) limit(mc *channel.MethodConfig, r *room) {
 // said one, is smaller.
 func lower(limit *codec.Limit, said bool, configured *int, name string) {
 	if configured != nil && (!said || *configured < limit.Bytes) {
-		*limit = codec.Limit{Bytes: *configured, Option: name + " of the service config"}
+		*limit = codec.Limit{Bytes: *configured, Option: name}
 	}
 }

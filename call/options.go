@@ -48,10 +48,16 @@ func (c *call) readOptions(opts []grpc.CallOption, r *room) *fault.Fault {
 		c.options, f = c.caller.plain()
 		return f
 	}
-	if c.options = new(options); r != nil {
-		c.options = &r.options
-	}
+	c.options = r.own()
 	return c.options.resolve(opts)
+}
+
+// own returns storage for a call's own options; of no room new storage.
+func (r *room) own() *options {
+	if r == nil {
+		return new(options)
+	}
+	return &r.options
 }
 
 // plain returns the options of calls that ask for nothing. They are made with

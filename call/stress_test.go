@@ -16,6 +16,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
 
 	"github.com/faultline-rpc/faultline/fault"
 )
@@ -73,6 +75,12 @@ func TestCanceledCallsDisturbNobody(t *testing.T) {
 		}
 		wg.Wait()
 	})
+	settled(t, before)
+}
+
+// settled waits until no more goroutines run than before.
+func settled(t *testing.T, before int) {
+	t.Helper()
 	for range 1000 {
 		if runtime.NumGoroutine() <= before {
 			return
@@ -115,4 +123,120 @@ func echoStream(ctx context.Context, stub testgrpc.TestServiceClient, s string) 
 		}
 		got.Write(r.GetPayload().GetBody())
 	}
+}
+
+// Attempts that run side by side, end at any moment and are given up at any
+// moment disturb nobody, and leave nothing behind. Run it with -race.
+func TestPoliciesUnderStress(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for name, config := range map[string]string{
+		"retry": `{"methodConfig":[{"name":[{}],"timeout":"5s","retryPolicy":{"maxAttempts":4,"initialBackoff":"0.001s","maxBackoff":"0.002s",
+			"backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}`,
+		"hedging": `{"methodConfig":[{"name":[{}],"timeout":"5s","hedgingPolicy":{"maxAttempts":4,"hedgingDelay":"0.001s","nonFatalStatusCodes":["UNAVAILABLE"]}}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			flaky := func() error {
+				switch rand.IntN(4) {
+				case 0:
+					return status.Error(codes.Unavailable, "down")
+				case 1:
+					runtime.Gosched()
+				}
+				return nil
+			}
+			dial := serve(t, &service{
+				unary: func(_ context.Context, r *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
+					return &testgrpc.SimpleResponse{Payload: r.Payload}, flaky()
+				},
+				input: func(st testgrpc.TestService_StreamingInputCallServer) error {
+					n := int32(0)
+					for {
+						r, err := st.Recv()
+						if err == io.EOF {
+							break
+						}
+						if err != nil {
+							return err
+						}
+						n += int32(len(r.Payload.Body))
+					}
+					if err := flaky(); err != nil {
+						return err
+					}
+					return st.SendAndClose(&testgrpc.StreamingInputCallResponse{AggregatedPayloadSize: n})
+				},
+				output: func(r *testgrpc.StreamingOutputCallRequest, st testgrpc.TestService_StreamingOutputCallServer) error {
+					if err := flaky(); err != nil {
+						return err
+					}
+					return st.Send(&testgrpc.StreamingOutputCallResponse{Payload: r.Payload})
+				},
+			})
+			c, ch := clientWith(t, dial, config, Config{StatsHandlers: []stats.Handler{&attemptStats{}}})
+			var wg sync.WaitGroup
+			for g := range 8 {
+				wg.Go(func() {
+					for i := range 60 {
+						want := strings.Repeat(fmt.Sprint(g, ".", i, " "), 1+rand.IntN(50))
+						ctx, cancel := context.WithCancel(context.Background())
+						hasty := rand.IntN(3) == 0
+						if hasty {
+							time.AfterFunc(time.Duration(rand.IntN(2000))*time.Microsecond, cancel)
+						}
+						got, err := policyCall(ctx, stub(c), i, want)
+						cancel()
+						f, _ := fault.From(err)
+						switch {
+						case err == nil && got != want:
+							t.Errorf("got %.40q, want %.40q", got, want)
+						case err != nil && (f == nil || f.Code() != codes.Unavailable && (!hasty || f.Code() != codes.Canceled)):
+							t.Errorf("%+v", err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			if c.live.first != nil {
+				t.Error("streams are left")
+			}
+			ch.Close()
+		})
+	}
+	settled(t, before)
+}
+
+// policyCall makes one of three kinds of call.
+func policyCall(ctx context.Context, c testgrpc.TestServiceClient, i int, text string) (string, error) {
+	switch i % 3 {
+	case 0:
+		r, err := c.UnaryCall(ctx, &testgrpc.SimpleRequest{Payload: body(text)})
+		return string(r.GetPayload().GetBody()), err
+	case 1:
+		st, err := c.StreamingOutputCall(ctx, &testgrpc.StreamingOutputCallRequest{Payload: body(text)})
+		if err != nil {
+			return "", err
+		}
+		r, err := st.Recv()
+		if err != nil {
+			return "", err
+		}
+		if _, err = st.Recv(); err == io.EOF {
+			err = nil
+		}
+		return string(r.Payload.Body), err
+	}
+	st, err := c.StreamingInputCall(ctx)
+	if err != nil {
+		return "", err
+	}
+	for range 3 {
+		if err := st.Send(&testgrpc.StreamingInputCallRequest{Payload: body(text)}); err != nil {
+			break // CloseAndRecv says why
+		}
+	}
+	r, err := st.CloseAndRecv()
+	if err == nil && int(r.AggregatedPayloadSize) != 3*len(text) {
+		return fmt.Sprint(r.AggregatedPayloadSize, " bytes"), nil
+	}
+	return text, err
 }
