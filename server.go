@@ -3,6 +3,7 @@
 package faultline
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/tap"
 
 	"github.com/faultline-rpc/faultline/event"
 	"github.com/faultline-rpc/faultline/server"
@@ -99,6 +101,12 @@ func InitialWindowSize(bytes int32) ServerOption {
 func InitialConnWindowSize(bytes int32) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.InitialConnWindowSize = bytes })
 }
+
+// StaticStreamWindowSize is [InitialWindowSize]: windows are static anyway.
+func StaticStreamWindowSize(bytes int32) ServerOption { return InitialWindowSize(bytes) }
+
+// StaticConnWindowSize is [InitialConnWindowSize]: windows are static anyway.
+func StaticConnWindowSize(bytes int32) ServerOption { return InitialConnWindowSize(bytes) }
 
 // MaxHeaderListSize bounds a request's header section, in bytes as RFC 9113
 // section 6.5.2 counts them. Default 64 KiB.
@@ -192,6 +200,36 @@ func ForceServerCodec(c encoding.Codec) ServerOption {
 // ForceServerCodecV2 serves requests of every content-subtype with c.
 func ForceServerCodecV2(c encoding.CodecV2) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.ForceCodec = server.CodecV2(c) })
+}
+
+// InTapHandle has h look at each request before anything is done for it, on the
+// reader of its connection: it must not wait. The context that it returns, one
+// that comes from the one it got, becomes the handler's. An error refuses the
+// call: a status as it is, another as PERMISSION_DENIED (policy.permission)
+// without its text. It panics if one was set already.
+func InTapHandle(h tap.ServerInHandle) ServerOption {
+	return serverOption(func(s *serverSettings) {
+		if s.cfg.Tap != nil {
+			panic("faultline: InTapHandle was set twice")
+		}
+		s.cfg.Tap = h
+	})
+}
+
+// SetSendCompressor has the answer of the call whose handler has ctx compressed
+// with the compressor of that name; "identity" is none. It takes the place of
+// grpc.SetSendCompressor, which knows grpc-go's own calls only. It comes before
+// headers are sent, and before a stream's first message. The error,
+// call.misuse, says why it changed nothing: they are sent, no such compressor is
+// registered, or the client does not understand it.
+func SetSendCompressor(ctx context.Context, name string) error {
+	return server.SetSendCompressor(ctx, name)
+}
+
+// ClientSupportedCompressors returns the names of the compressors that the
+// client says it understands, "identity" apart. ctx is a handler's.
+func ClientSupportedCompressors(ctx context.Context) ([]string, error) {
+	return server.ClientSupportedCompressors(ctx)
 }
 
 // MaxHandlers bounds the handlers that run, or wait for a worker, on the whole

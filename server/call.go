@@ -93,7 +93,7 @@ func (k *call) serve() {
 
 // handle runs the handler, if it may. reply is a unary handler's.
 func (k *call) handle() (reply any, err error) {
-	if k.method == nil {
+	if k.method == nil && k.refusal == nil {
 		k.refusal = k.conn.srv.unknownMethod(k.Head())
 	}
 	if k.refusal != nil {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/tap"
 
 	"github.com/faultline-rpc/faultline/codec"
 	"github.com/faultline-rpc/faultline/event"
@@ -67,6 +68,11 @@ type Config struct {
 	// ForceCodec serves requests of every content-subtype. Nil looks the codec
 	// up by content-subtype.
 	ForceCodec *codec.Codec
+	// Tap looks at each request before anything is done for it, on the reader of
+	// its connection: it must not wait. The context that it returns becomes the
+	// handler's, and has to come from the one it got. An error refuses the call:
+	// a status as it is, another as PERMISSION_DENIED, its text unsaid.
+	Tap tap.ServerInHandle
 	// MaxHandlers bounds the handlers running or waiting for a worker on the
 	// whole server; calls above it are answered RESOURCE_EXHAUSTED
 	// (server.overloaded). Zero means no bound.

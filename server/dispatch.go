@@ -8,10 +8,13 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/tap"
 
 	"github.com/faultline-rpc/faultline/codec"
 	"github.com/faultline-rpc/faultline/event"
 	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/status"
 	"github.com/faultline-rpc/faultline/wire"
 )
 
@@ -69,7 +72,10 @@ func (e *events) Open() wire.Dispatch {
 		k.method = s.unknown
 	}
 	when := wire.Now
-	if k.method != nil {
+	if s.cfg.Tap != nil {
+		k.refusal = k.tap()
+	}
+	if k.method != nil && k.refusal == nil {
 		k.refusal = k.negotiate(h)
 		if k.refusal == nil && !k.method.clientStreams() {
 			when = wire.Whole
@@ -77,6 +83,24 @@ func (e *events) Open() wire.Dispatch {
 	}
 	x.open(k)
 	return when
+}
+
+// tap asks the program whether it wants the call, or says why it does not.
+func (k *call) tap() *fault.Fault {
+	ctx, err := k.conn.srv.cfg.Tap(k.ctx, &tap.Info{FullMethodName: k.ctx.path, Header: k.ctx.md.Copy()})
+	if err == nil {
+		if ctx != nil {
+			k.user = ctx
+		}
+		return nil
+	}
+	a := fault.Args{Side: fault.Local, Processed: fault.No, Cause: err, Evidence: &fault.Evidence{Method: clip(k.ctx.path), Option: "InTapHandle"}}
+	if s, ok := status.FromError(err); ok && s.Code() != codes.OK {
+		a.Code, a.Message, a.Verbatim = s.Code(), s.Message(), true
+		return fault.HandlerStatus.New(a).WithDetails(s.Proto().GetDetails())
+	}
+	a.Message = fault.PolicyPermission.Summary // the cause may say anything
+	return fault.PolicyPermission.New(a)
 }
 
 // negotiate finds codec and compressors, or says why there are none.

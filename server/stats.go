@@ -53,7 +53,7 @@ func (w *watch) tell(s stats.RPCStats) {
 
 // begin makes the handler's context.
 func (w *watch) begin(k *call) {
-	w.ctx = k.ctx
+	w.ctx = k.user
 	for _, h := range w.handlers {
 		w.ctx = h.TagRPC(w.ctx, &stats.RPCTagInfo{FullMethodName: k.ctx.path})
 	}
