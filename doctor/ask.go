@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/binary"
@@ -27,7 +28,13 @@ type question struct {
 	many     bool   // the answer is a stream
 	endless  bool   // the server is told of no deadline
 	encoding string // grpc-encoding
+	limit    int    // for each message, in bytes; 0 is the default
 }
+
+// maxAnswer is the default limit for messages.
+const maxAnswer = 4 << 20
+
+func (q question) max() int { return cmp.Or(q.limit, maxAnswer) }
 
 // answer is what came of a question.
 type answer struct {
@@ -169,7 +176,7 @@ func (x *exam) attempt(ctx context.Context, q question, a *answer) (*Finding, *f
 	}
 	defer s.Cancel()
 	begun := time.Now()
-	err := x.read(ctx, s, q, a, begun)
+	err := read(ctx, s, q, a, begun)
 	if h, e := s.Head(nothing); e == nil && h != nil {
 		a.head = h
 	}
@@ -191,7 +198,7 @@ func (x *exam) start(ctx context.Context, s *wire.ClientStream, q question) erro
 	}
 	req := wire.Request{Metadata: x.fields, Unary: !q.many, Template: wire.NewTemplate(wire.TemplateSpec{Scheme: scheme,
 		Authority: x.steps.Authority(), Path: q.path, UserAgent: x.cfg.UserAgent, Encoding: q.encoding, AcceptEncoding: "gzip"})}
-	req.MaxRecv.Bytes, req.MaxRecv.Option = x.cfg.MaxMessage, "--max-msg-size"
+	req.MaxRecv.Bytes, req.MaxRecv.Option = q.max(), "--max-msg-size"
 	if d, ok := ctx.Deadline(); ok && !q.endless {
 		req.Timeout = max(time.Until(d), time.Millisecond)
 	}
@@ -234,14 +241,14 @@ func prefixed(p []byte, encoding string) []byte {
 }
 
 // read reads the answer: nil for OK.
-func (x *exam) read(ctx context.Context, s *wire.ClientStream, q question, a *answer, begun time.Time) error {
+func read(ctx context.Context, s *wire.ClientStream, q question, a *answer, begun time.Time) error {
 	if !q.many {
 		m, err := s.RecvUnary(ctx.Done())
 		a.first = time.Since(begun)
 		if err != nil {
 			return err
 		}
-		return x.keep(s, &m, a)
+		return keep(s, &m, q, a)
 	}
 	for {
 		m, err := s.Recv(ctx.Done())
@@ -254,7 +261,7 @@ func (x *exam) read(ctx context.Context, s *wire.ClientStream, q question, a *an
 		case err != nil:
 			return err
 		}
-		if err := x.keep(s, &m, a); err != nil {
+		if err := keep(s, &m, q, a); err != nil {
 			return err
 		}
 		if a.count == maxMessages {
@@ -269,7 +276,7 @@ type illness struct{ *Finding }
 func (i illness) Error() string { return i.Message }
 
 // keep takes a message, decompressed.
-func (x *exam) keep(s *wire.ClientStream, m *wire.Message, a *answer) error {
+func keep(s *wire.ClientStream, m *wire.Message, q question, a *answer) error {
 	defer m.Free()
 	p := bytes.Clone(m.Data)
 	if m.Compressed {
@@ -282,7 +289,7 @@ func (x *exam) keep(s *wire.ClientStream, m *wire.Message, a *answer) error {
 				"a message is compressed and grpc-encoding is %q; this client offered \"gzip\"", name)}
 		}
 		var err error
-		if p, err = inflate(p, x.cfg.MaxMessage); err != nil {
+		if p, err = inflate(p, q.max()); err != nil {
 			var i illness
 			if errors.As(err, &i) {
 				return err

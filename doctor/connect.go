@@ -226,7 +226,8 @@ func (x *exam) probeRoute(ctx context.Context, r *route, last bool) *Finding {
 	if x.cfg.TLS != nil {
 		end := x.begin("tls", "shaking hands with "+r.addr.Addr)
 		if f := l.secure(ctx); f != nil {
-			return settle(end, failed(l.finding(f), l.tlsEvidence(f)...))
+			ev := l.tlsEvidence(f)
+			return settle(end, failed(x.secondOpinion(ctx, r, l.finding(f)), ev...))
 		}
 		p := Probe{Status: OK, Summary: l.tlsSummary(), Evidence: l.tlsEvidence(nil)}
 		if n := x.sight.notice(x.steps.ServerName(r.addr)); n != "" {
@@ -239,7 +240,7 @@ func (x *exam) probeRoute(ctx context.Context, r *route, last bool) *Finding {
 	end := x.begin("http2", "waiting for SETTINGS from "+r.addr.Addr)
 	n := l.speak(ctx)
 	if n != nil {
-		p := failed(n)
+		p := failed(x.secondOpinion(ctx, r, n))
 		if first := l.sample; first != "" {
 			p.Evidence = append(p.Evidence, fact("first bytes", "%q", first))
 		}

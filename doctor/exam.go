@@ -49,8 +49,8 @@ type Config struct {
 	// Compress names the compression of the method's request: "gzip", or a name
 	// that only the server has to know, sent with nothing compressed.
 	Compress string
-	// MaxMessage is the size of the largest message accepted, in bytes. Default
-	// 4 MiB.
+	// MaxMessage is the size of the largest message accepted from the method, in
+	// bytes. Default 4 MiB.
 	MaxMessage int
 	// Watch holds a connection and a stream for this long. Default 0: not at
 	// all.
@@ -98,7 +98,7 @@ func Examine(ctx context.Context, cfg Config) *Report {
 		cfg.Timeout = DefaultTimeout
 	}
 	if cfg.MaxMessage <= 0 {
-		cfg.MaxMessage = 4 << 20
+		cfg.MaxMessage = maxAnswer
 	}
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = "faultline-doctor"

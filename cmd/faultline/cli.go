@@ -79,7 +79,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(badFlag)
-	root.AddCommand(newDemo(), newServe(), newVersion())
+	root.AddCommand(newDemo(), newDoctor(), newServe(), newVersion())
 	root.SetHelpCommand(newHelp(root))
 	return root
 }

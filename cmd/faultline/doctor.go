@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/faultline-rpc/faultline"
+	"github.com/faultline-rpc/faultline/cmd/faultline/lab"
+	"github.com/faultline-rpc/faultline/doctor"
+)
+
+const doctorHelp = `doctor finds out why calls to TARGET fail. It climbs from the name to the
+service, one small probe for each layer, and stops where the ladder breaks:
+
+  name        the resolver: addresses, families, the proxy of HTTPS_PROXY
+  dial        a TCP or unix connection to every address
+  tls         version, certificate chain, names, expiry, ALPN, client certificate
+  http2       preface, SETTINGS and their acknowledgement, a PING
+  grpc        one call of grpc.health.v1.Health/Check: does a gRPC answer, with
+              its trailers, come back?
+  health      what the server said of itself
+  reflection  the services, by one call of ServerReflectionInfo (v1, v1alpha)
+  method      with --method: does it exist, and what does it answer?
+  watch       with --watch: who ends an idle connection and stream, and how
+
+The deepest cause is the verdict: a circumstance of Faultline's catalogue, with
+what to do about it. A server without health service or reflection is healthy;
+one that says it is NOT_SERVING is not.
+
+Nothing is sent but what this list names, and the calls are those of any
+monitoring. Only --method can have an effect at the target: it makes the call,
+with an empty message or that of --data. Where its answer is UNIMPLEMENTED and
+there is no reflection, calls to names that nobody has show what is missing.
+
+TLS is the default. Each probe takes at most --timeout.
+
+The exit status is 0 if the target is healthy, 1 if it is sick, and 2 if the
+command line is wrong.
+
+With --json the result is one object: target, healthy, verdict (id, layer,
+code, summary, remedy, side, processed, message, spec), probes (name, status:
+ok, note, failed or skipped, elapsed_ms, summary, evidence, finding) and
+elapsed_ms.
+
+Without TARGET, --lab starts sick and healthy peers on loopback, diagnoses each,
+and compares with what it knows: the exit status is 1 on a difference.`
+
+const doctorExample = `  faultline doctor api.example.com:443
+  faultline doctor --plaintext localhost:50051
+  faultline doctor --plaintext localhost:50051 --method grpc.testing.TestService/EmptyCall
+  faultline doctor api.example.com:443 --watch 5m           # who cuts idle connections?
+  faultline doctor api.example.com:443 --json | jq .verdict
+  faultline doctor --lab`
+
+type doctorFlags struct {
+	plaintext, insecure, asJSON, lab, noProxy bool
+	cacert, cert, key, authority, serverName  string
+	headers                                   []string
+	timeout, watch, keepalive                 time.Duration
+	method, data, compress, service           string
+	maxMessage                                int
+}
+
+func newDoctor() *cobra.Command {
+	f := new(doctorFlags)
+	cmd := &cobra.Command{
+		Use: "doctor TARGET", Short: "Find out why calls to a target fail, layer by layer", Long: doctorHelp, Example: doctorExample,
+		Args: func(_ *cobra.Command, args []string) error {
+			switch {
+			case len(args) > 1:
+				return usagef("doctor: unexpected argument %q, want one target", args[1])
+			case f.lab && len(args) == 1:
+				return usagef("doctor: both --lab and the target %q are given, want one of them", args[0])
+			case !f.lab && len(args) == 0:
+				return usagef("doctor: no target is given, want host:port (or --lab)")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+			defer stop()
+			if f.lab {
+				return f.runLab(ctx, cmd)
+			}
+			return f.run(ctx, cmd, args[0])
+		},
+	}
+	fl := cmd.Flags()
+	fl.BoolVar(&f.plaintext, "plaintext", false, "speak cleartext HTTP/2 instead of TLS")
+	fl.BoolVar(&f.insecure, "insecure", false, "do not verify the server's certificate")
+	fl.StringVar(&f.cacert, "cacert", "", "the PEM `file` with the authorities to trust instead of the system's")
+	fl.StringVar(&f.cert, "cert", "", "the PEM `file` with the client's certificate chain; needs --key")
+	fl.StringVar(&f.key, "key", "", "the PEM `file` with the certificate's private key; needs --cert")
+	fl.StringVar(&f.authority, "authority", "", "the `host` to send as :authority, and to verify the certificate for")
+	fl.StringVar(&f.serverName, "server-name", "", "the `host` to verify the certificate for")
+	fl.StringArrayVarP(&f.headers, "header", "H", nil, "metadata to send with calls, as `name: value`; may be repeated")
+	fl.DurationVar(&f.timeout, "timeout", doctor.DefaultTimeout, "the most that one probe may take")
+	fl.BoolVar(&f.noProxy, "no-proxy", false, "ignore HTTPS_PROXY")
+	fl.StringVar(&f.service, "service", "", "the `name` of the service whose health is asked for; empty is the whole server")
+	fl.StringVar(&f.method, "method", "", "call `package.Service/Method` too")
+	fl.StringVarP(&f.data, "data", "d", "", "the `JSON` message for --method")
+	fl.StringVar(&f.compress, "compress", "", "the compression `name` of the request for --method, such as gzip")
+	fl.IntVar(&f.maxMessage, "max-msg-size", 4<<20, "the largest message accepted, in `bytes`")
+	fl.DurationVar(&f.watch, "watch", 0, "hold a connection and a stream for this long and tell who ends them")
+	fl.DurationVar(&f.keepalive, "keepalive", 0, "send a PING this often during --watch, as clients with keepalive do")
+	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object, for machines")
+	fl.BoolVar(&f.lab, "lab", false, "start sick and healthy peers on loopback and diagnose each")
+	return cmd
+}
+
+// config reads the flags. The error is one of usage, or says which file cannot
+// be read.
+func (f *doctorFlags) config(target string) (doctor.Config, error) {
+	cfg := doctor.Config{Target: target, Authority: f.authority, UserAgent: "faultline-doctor/" + faultline.Version, Timeout: f.timeout,
+		Service: f.service, Method: f.method, Data: []byte(f.data), Compress: f.compress, MaxMessage: f.maxMessage,
+		Watch: f.watch, Ping: f.keepalive, NoProxy: f.noProxy}
+	switch {
+	case f.timeout <= 0:
+		return cfg, usagef("doctor: --timeout %v is no time, want more than 0, such as 5s", f.timeout)
+	case f.watch < 0:
+		return cfg, usagef("doctor: --watch %v is negative, want a time such as 5m", f.watch)
+	case f.keepalive < 0:
+		return cfg, usagef("doctor: --keepalive %v is negative, want a time such as 30s", f.keepalive)
+	case f.keepalive > 0 && f.watch == 0:
+		return cfg, usagef("doctor: --keepalive is given without --watch, want both")
+	case f.maxMessage <= 0:
+		return cfg, usagef("doctor: --max-msg-size %d is no size, want at least 1", f.maxMessage)
+	case f.data != "" && f.method == "":
+		return cfg, usagef("doctor: --data is given without --method, want both")
+	case f.compress != "" && f.method == "":
+		return cfg, usagef("doctor: --compress is given without --method, want both")
+	case f.authority != "" && f.serverName != "" && f.authority != f.serverName:
+		return cfg, usagef("doctor: --authority %s and --server-name %s differ, want one of them, or the same twice", f.authority, f.serverName)
+	}
+	if f.method != "" {
+		if err := doctor.CheckMethod(f.method); err != nil {
+			return cfg, usagef("doctor: --method %v", err)
+		}
+	}
+	var err error
+	if cfg.Metadata, err = f.metadata(); err != nil {
+		return cfg, err
+	}
+	cfg.TLS, err = f.tls()
+	return cfg, err
+}
+
+func (f *doctorFlags) metadata() (metadata.MD, error) {
+	md := metadata.MD{}
+	for _, h := range f.headers {
+		name, value, ok := strings.Cut(h, ":")
+		if name = strings.ToLower(strings.TrimSpace(name)); !ok || name == "" {
+			return nil, usagef("doctor: --header %q is no header, want 'name: value'", h)
+		}
+		md.Append(name, strings.TrimSpace(value))
+	}
+	return md, nil
+}
+
+// tls reads the flags about transport security; nil is cleartext.
+func (f *doctorFlags) tls() (*tls.Config, error) {
+	if f.plaintext {
+		for _, other := range []struct {
+			name string
+			set  bool
+		}{{"insecure", f.insecure}, {"cacert", f.cacert != ""}, {"cert", f.cert != ""}, {"key", f.key != ""}, {"server-name", f.serverName != ""}} {
+			if other.set {
+				return nil, usagef("doctor: --plaintext and --%s are given, want one of them", other.name)
+			}
+		}
+		return nil, nil
+	}
+	cfg := &tls.Config{ServerName: f.serverName, InsecureSkipVerify: f.insecure}
+	if f.cacert != "" {
+		text, err := os.ReadFile(f.cacert)
+		if err != nil {
+			return nil, usagef("doctor: --cacert %s cannot be read: %v; want a PEM file with certificates", f.cacert, errors.Unwrap(err))
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(text) {
+			return nil, usagef("doctor: --cacert %s holds no certificate, want a PEM file with some", f.cacert)
+		}
+	}
+	if f.cert == "" && f.key == "" {
+		return cfg, nil
+	}
+	switch {
+	case f.key == "":
+		return nil, usagef("doctor: --cert %s is given without --key, want both or neither", f.cert)
+	case f.cert == "":
+		return nil, usagef("doctor: --key %s is given without --cert, want both or neither", f.key)
+	}
+	pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+	if err != nil {
+		return nil, usagef("doctor: --cert %s and --key %s cannot be used: %v", f.cert, f.key, err)
+	}
+	cfg.Certificates = []tls.Certificate{pair}
+	return cfg, nil
+}
+
+func (f *doctorFlags) run(ctx context.Context, cmd *cobra.Command, target string) error {
+	cfg, err := f.config(target)
+	if err != nil {
+		return err
+	}
+	out, view := cmd.OutOrStdout(), (*doctorView)(nil)
+	if f.asJSON {
+		view = newDoctorView(cmd.ErrOrStderr()) // for the progress alone, on a terminal
+		cfg.Began, cfg.Ended = view.began, func(doctor.Probe) { view.clear() }
+	} else {
+		view = newDoctorView(out)
+		view.title(cfg)
+		cfg.Began, cfg.Ended = view.began, view.ended
+	}
+	rep := doctor.Examine(ctx, cfg)
+	if f.asJSON {
+		err = writeJSON(out, rep)
+	} else {
+		view.verdict(rep)
+	}
+	if err == nil && !rep.Healthy {
+		return errReported
+	}
+	return err
+}
+
+func (f *doctorFlags) runLab(ctx context.Context, cmd *cobra.Command) error {
+	out := cmd.OutOrStdout()
+	var rep lab.Report
+	var err error
+	if f.asJSON {
+		rep = lab.Run(ctx, nil)
+		err = writeJSON(out, rep)
+	} else {
+		t := newLabTable(out)
+		rep = lab.Run(ctx, t.row)
+		t.summary(rep)
+	}
+	if err == nil && !rep.OK {
+		return errReported
+	}
+	return err
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/faultline-rpc/faultline/fault"
+)
+
+// opinionTime bounds a second opinion.
+const opinionTime = 2 * time.Second
+
+// secondOpinion asks a peer with which nothing could be agreed whether it
+// expects the other kind of connection: TLS in place of cleartext, or the
+// reverse. Servers that hang up, fall silent or answer in HTTP/1 do not tell
+// by themselves. It sends the start of such a connection, no request.
+func (x *exam) secondOpinion(ctx context.Context, r *route, n *Finding) *Finding {
+	ctx, cancel := context.WithTimeout(ctx, min(opinionTime, x.cfg.Timeout))
+	defer cancel()
+	switch n.ID {
+	case "tls.handshake":
+		if x.speaks(ctx, r, clearly) {
+			return named("tls.plaintext-peer").says(fault.Remote, fault.No, "%s does not answer a TLS handshake, but does answer in cleartext", r.addr.Addr)
+		}
+	case "http2.connection-lost", "http2.preface-timeout", "http2.http1-peer":
+		if x.cfg.TLS == nil && x.speaks(ctx, r, tlsHello) {
+			return named("http2.tls-peer").says(fault.Remote, fault.No, "%s does not speak cleartext HTTP/2, but does answer a TLS handshake", r.addr.Addr)
+		}
+	}
+	return n
+}
+
+// speaks opens a connection and reports what try finds on it.
+func (x *exam) speaks(ctx context.Context, r *route, try func(context.Context, net.Conn) bool) bool {
+	nc, f := x.steps.Dial(ctx, r.addr)
+	if f != nil {
+		return false
+	}
+	defer nc.Close()
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	return try(ctx, nc)
+}
+
+// tlsHello reports whether the answer to a ClientHello is a TLS record (RFC
+// 8446 section 5.1), an alert for instance. Nothing is verified or kept.
+func tlsHello(ctx context.Context, nc net.Conn) bool {
+	rec := &recorder{Conn: nc}
+	err := tls.Client(rec, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS10}).HandshakeContext(ctx)
+	return err == nil || len(rec.first) >= 2 && rec.first[0] >= 20 && rec.first[0] <= 24 && rec.first[1] == 3
+}
+
+// recorder keeps the first bytes read.
+type recorder struct {
+	net.Conn
+	first []byte // the reader's
+}
+
+func (r *recorder) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	r.first = append(r.first, p[:min(n, 8-min(8, len(r.first)))]...)
+	return n, err
+}
+
+// clearly reports whether the answer to the preface is HTTP/2 (SETTINGS on
+// stream 0: RFC 9113 section 3.4) or HTTP/1.
+func clearly(_ context.Context, nc net.Conn) bool {
+	if _, err := nc.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")); err != nil {
+		return false
+	}
+	head := make([]byte, 9)
+	if _, err := io.ReadFull(nc, head); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return false
+	}
+	return bytes.HasPrefix(head, []byte("HTTP/1.")) || head[0] == 0 && bytes.Equal(head[3:], []byte{typeSettings, 0, 0, 0, 0, 0})
+}
