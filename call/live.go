@@ -19,7 +19,6 @@ type live struct {
 // links are a stream's neighbors in the list.
 type links struct {
 	prev, next *stream // guarded by live.mu
-	listed     bool    // guarded by live.mu
 }
 
 // add enters a stream. It reports false after close.
@@ -29,7 +28,6 @@ func (l *live) add(s *stream) bool {
 	if l.closed {
 		return false
 	}
-	s.listed = true
 	if s.next = l.first; s.next != nil {
 		s.next.prev = s
 	}
@@ -45,13 +43,13 @@ func (l *live) remove(s *stream) {
 }
 
 func (l *live) removeLocked(s *stream) {
-	if !s.listed {
-		return
-	}
-	if s.prev != nil {
+	switch {
+	case s.prev != nil:
 		s.prev.next = s.next
-	} else {
+	case l.first == s:
 		l.first = s.next
+	default: // it is not in
+		return
 	}
 	if s.next != nil {
 		s.next.prev = s.prev

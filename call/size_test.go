@@ -12,7 +12,7 @@ func TestStreamSize(t *testing.T) {
 	if unsafe.Sizeof(uintptr(0)) != 8 {
 		return // measured in 64-bit words
 	}
-	if n := unsafe.Sizeof(stream{}); n > 768 {
-		t.Errorf("a stream takes %d bytes, want at most 768, one of the allocator's sizes", n)
+	if n := unsafe.Sizeof(stream{}); n > 704 {
+		t.Errorf("a stream takes %d bytes, want at most 704, one of the allocator's sizes", n)
 	}
 }

@@ -33,13 +33,13 @@ type stream struct {
 	// sending is held while a message is sent, and while an attempt is
 	// repeated. It is taken before mu.
 	sending sync.Mutex
-	closed  bool // guarded by sending: the program closed its side
 
 	mu        sync.Mutex
 	cur       *call       // guarded by mu; what it points to does not change until it is repeated
 	kept      [][]byte    // guarded by mu: what was sent, for a repetition
 	keptSize  int         // guarded by mu
 	committed bool        // guarded by mu: there will be no repetition
+	closed    bool        // guarded by sending: the program closed its side
 	hedging   bool        // the service config asks for it; set before others know the stream
 	repeating bool        // guarded by mu: an attempt is being made, which settles itself
 	over      bool        // guarded by mu

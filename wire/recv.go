@@ -99,20 +99,20 @@ type receiver struct {
 	// one message is due.
 	whole    bool                  // guarded by mu
 	prefix   [codec.PrefixLen]byte // guarded by mu: of a message whose prefix is still coming
+	hasLent  bool                  // guarded by mu
+	end      bool                  // guarded by mu
+	waiting  bool                  // guarded by mu
 	have     int                   // guarded by mu: bytes in prefix
 	need     int                   // guarded by mu: bytes of the message in assembly that are still to come
 	trust    int                   // guarded by mu: the largest message received so far
 	lent     Message               // guarded by mu: the first in line, if hasLent
-	hasLent  bool                  // guarded by mu
 	chunks   []*chunk              // guarded by mu
 	ready    int                   // guarded by mu: whole messages in chunks
 	advanced int                   // guarded by mu: bytes of the first message whose window was given back before it was taken
 	arrived  int                   // guarded by mu: bytes of the message in assembly
 	got      int64                 // guarded by mu: messages received
 	queued   int64                 // guarded by mu: bytes that wait, each taken from the budget
-	end      bool                  // guarded by mu
 	err      error                 // guarded by mu: why there will be no more messages; nil at a clean end
-	waiting  bool                  // guarded by mu
 	wake     chan struct{}
 	due      chan<- struct{} // guarded by mu: to be woken by unlock
 }
