@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 
@@ -41,6 +42,8 @@ type call struct {
 	dispatched bool // the reader's own: a worker ends it
 	counted    bool // the worker's own, once dispatched: it is among those that limits count
 	taken      bool // the handler's own: the request was decoded
+
+	sending atomic.Bool // a message is on its way out: trailers now would cut it off
 
 	// Guarded by ctx.mu:
 	header     []hpack.Field

@@ -36,8 +36,12 @@ func (c *callContext) interrupt(running, waiting *fault.Fault) {
 	k.over, k.interrupted = true, f
 	first := !k.headerSent && len(k.header) > 0
 	k.headerSent = true
-	// Under the lock, which keeps the call from being used again. Neither waits.
-	k.conclude(statusOfFault(f), first, k.header, k.trailer)
+	// Where a message is half sent the connection's end has to say it: clients
+	// take a message that is cut off for a broken server.
+	if !k.sending.Load() {
+		// Under the lock, which keeps the call from being used again. It does not wait.
+		k.conclude(statusOfFault(f), first, k.header, k.trailer)
+	}
 	stop := c.cancelLocked(f)
 	c.mu.Unlock()
 	if stop != nil {

@@ -122,6 +122,25 @@ func TestStopSeenByGRPC(t *testing.T) {
 	wantStatus(t, <-done, codes.Unavailable, stoppedText)
 }
 
+// TestStopInsideAMessage: a message that is cut off by trailers would be
+// INTERNAL to grpc-go.
+func TestStopInsideAMessage(t *testing.T) {
+	r := newRig(t, Config{}, &testService{output: func(_ *testpb.StreamingOutputCallRequest, s testpb.TestService_StreamingOutputCallServer) error {
+		return s.Send(&testpb.StreamingOutputCallResponse{Payload: &testpb.Payload{Body: make([]byte, 3<<20)}})
+	}})
+	s, err := r.stub(grpc.WithStaticStreamWindowSize(65535)).StreamingOutputCall(ctx(t), &testpb.StreamingOutputCallRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Header(); err != nil {
+		t.Fatal(err)
+	}
+	r.Stop()
+	if _, err := s.Recv(); status.Code(err) != codes.Unavailable {
+		t.Errorf("Recv = %v", err)
+	}
+}
+
 // TestInterruptBeforeTheHandler: a call that waits for a worker is answered,
 // and its handler does not start.
 func TestInterruptBeforeTheHandler(t *testing.T) {
@@ -151,9 +170,13 @@ func TestStopToAClientThatDoesNotRead(t *testing.T) {
 		p := r.peer(peer.Options{NoCredit: true})
 		p.SendRequest(1, false, outputs)
 		p.SendData(1, peer.Message(nil), true)
+		p.WantHeaders(1)
+		p.WantData(1, 65535)
 		synctest.Wait()
 		start := time.Now()
 		r.Stop()
+		p.WantGoAway(http2.ErrCodeNo) // and no trailers inside the message
+		p.WantClosed()
 		if d := time.Since(start); d > stopTime {
 			t.Errorf("Stop took %v", d)
 		}

@@ -212,6 +212,7 @@ func (s *serverStream) SendMsg(m any) error {
 	case first:
 		err = (*transportStream)(x).sendHeaderLocked()
 	}
+	k.sending.Store(err == nil)
 	x.mu.Unlock()
 	if err != nil {
 		return s.fail(err)
@@ -219,8 +220,10 @@ func (s *serverStream) SendMsg(m any) error {
 	if first && k.watch != nil {
 		k.watch.outHeader(k.encoding)
 	}
-	if err := k.Send(buf.B, s.done); err != nil {
-		if err == wire.ErrDone {
+	err = k.Send(buf.B, s.done)
+	k.sending.Store(false)
+	if err != nil {
+		if err == wire.ErrDone && x.interruption() == nil {
 			// Part of the message may be out: trailers would call it truncated.
 			k.Reset(h2.Cancel)
 		}

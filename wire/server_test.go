@@ -382,6 +382,7 @@ func TestServerReset(t *testing.T) {
 		{"bad block", func(_ *h2.Conn, p *peer.T) { p.SendBlock(3, true, []byte{0x80}) }, want{"http2.compression", codes.Internal, fault.Remote, fault.Maybe, ""}},
 		{"trailers without end", func(_ *h2.Conn, p *peer.T) { p.SendHeaders(1, false, "a", "b") }, want{"http2.protocol", codes.Internal, fault.Remote, fault.Maybe, ""}},
 		{"stopped", func(c *h2.Conn, _ *peer.T) { c.Close(h2.NoError, "stop") }, want{"server.stopped", codes.Unavailable, fault.Local, fault.Maybe, "stop"}},
+		{"too many pings", func(c *h2.Conn, _ *peer.T) { c.Close(h2.EnhanceYourCalm, "too_many_pings") }, want{"http2.protocol", codes.Internal, fault.Remote, fault.Maybe, "too_many_pings"}},
 		{"aborted", func(c *h2.Conn, _ *peer.T) { c.Abort(errors.New("x")) }, want{"server.stopped", codes.Unavailable, fault.Local, fault.Maybe, ""}},
 		{"aborted with a fault", func(c *h2.Conn, _ *peer.T) {
 			c.Abort(fault.HTTP2Keepalive.New(fault.Args{Side: fault.Between}))

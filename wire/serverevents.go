@@ -147,6 +147,10 @@ func (s *ServerStream) closeFault(err error) *fault.Fault {
 	var ce *h2.ConnError
 	if errors.As(err, &ce) {
 		_, stamped := fault.From(ce.Err)
+		if ce.By == h2.Local && ce.Kind == h2.Closed && ce.Code != h2.NoError { // what the peer did made us close
+			a.Code, ev.HTTP2Code = codes.Internal, ce.Code.String()
+			return fault.HTTP2Protocol.Newf(a, "this server closed the connection to %s with %v: %s", ev.Address, ce.Code, ce.Reason)
+		}
 		if ce.By == h2.Local && !stamped && (ce.Kind == h2.Closed || ce.Kind == h2.Aborted) {
 			a.Side = fault.Local
 			return fault.ServerStopped.Newf(a, "this server closed the connection: %s", cmp.Or(ce.Reason, "no reason given"))
