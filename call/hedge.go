@@ -182,6 +182,9 @@ func (r *race) ended(res result, timer *time.Timer) (n *call, f *fault.Fault, do
 	}
 	f = n.late(f)
 	v := n.judge(f, n.s != nil && n.s.Progress().Headers)
+	if v.again && !v.unseen && r.stopped {
+		v = verdict{entry: fault.CallRetryPushback, text: noMoreHedges}
+	}
 	res.cancel()
 	last := !v.again && (v.entry == nil || len(r.running) == 0)
 	if last {
@@ -207,6 +210,8 @@ func (r *race) ended(res result, timer *time.Timer) (n *call, f *fault.Fault, do
 	}
 	return nil, nil, false
 }
+
+const noMoreHedges = "the server asked for no more attempts (" + pushbackKey + ")"
 
 // interrupted is the fault of a call whose context ended first.
 func (r *race) interrupted() *fault.Fault {

@@ -130,8 +130,8 @@ func TestHedging(t *testing.T) {
 			entry: fault.HandlerStatus, code: codes.InvalidArgument, processed: fault.Yes, attempts: []string{"call.cancelled maybe", "handler.status yes"}},
 		{name: "pushback of never", answers: []at{{3 * tenth, pong}, {tenth / 2, peer.TrailersOnly(14, "down", pushbackKey, "-1")}}, came: []time.Duration{0, 2 * tenth}, took: 3 * tenth},
 		{name: "pushback of never, and failure", answers: []at{{3 * tenth, down}, {tenth / 2, peer.TrailersOnly(14, "down", pushbackKey, "-1")}},
-			came: []time.Duration{0, 2 * tenth, 3 * tenth}, config: hedging(5, "0.2s", ""), took: 3*tenth + tenth/2, entry: fault.HandlerStatus,
-			code: codes.Unavailable, rung: fault.CallRetryPushback.ID, attempts: []string{"handler.status maybe", "handler.status maybe", "handler.status maybe"}},
+			came: []time.Duration{0, 2 * tenth}, config: hedging(5, "0.2s", ""), took: 3 * tenth, entry: fault.HandlerStatus,
+			code: codes.Unavailable, rung: fault.CallRetryPushback.ID, attempts: []string{"handler.status maybe", "handler.status maybe"}},
 		{name: "pushback of a time", answers: []at{{tenth, peer.TrailersOnly(14, "down", pushbackKey, "500")}, {tenth, pong}}, came: []time.Duration{0, 6 * tenth}, took: 7 * tenth},
 		{name: "throttled", config: hedging(5, "0.2s", `,"retryThrottling":{"maxTokens":2,"tokenRatio":0.1}`), answers: []at{{tenth, down}}, came: []time.Duration{0}, took: tenth,
 			entry: fault.HandlerStatus, code: codes.Unavailable, rung: fault.CallRetryThrottled.ID},
@@ -280,6 +280,24 @@ func TestHedgingNeedsTheWholeRequest(t *testing.T) {
 		defer s.mu.Unlock()
 		if !fault.CallDeadline.Is(err) || len(s.previous) != 1 {
 			t.Errorf("after %d requests: %+v", len(s.previous), err)
+		}
+	})
+}
+
+// Without tokens time brings no hedge.
+func TestThrottledHedges(t *testing.T) {
+	s := &parallel{answers: []at{{0, down}, {5 * tenth, pong}}}
+	under(t, s.script, hedging(5, "0.1s", `,"retryThrottling":{"maxTokens":2,"tokenRatio":0.1}`), Config{}, func(t *testing.T, c *Caller) {
+		if _, err := forms["unary"](c, context.Background()); !fault.HandlerStatus.Is(err) {
+			t.Fatal(err)
+		}
+		if got, err := forms["unary"](c, context.Background()); err != nil || got != "pong" {
+			t.Fatalf("%q, %+v", got, err)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if len(s.came) != 2 {
+			t.Errorf("%d requests, want one for each call", len(s.came))
 		}
 	})
 }

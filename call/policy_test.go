@@ -5,10 +5,12 @@ package call
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -403,6 +405,42 @@ func TestRetriedStream(t *testing.T) {
 			if len(bodies) != 3 || bodies[0] != bodies[1] || bodies[0] != bodies[2] {
 				t.Errorf("the server got %q", bodies)
 			}
+		})
+	}
+}
+
+// Calls that find no connection are retried until there is one.
+func TestRetryWithoutConnection(t *testing.T) {
+	for form, do := range forms {
+		t.Run(form, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := simnet.Listen(simnet.Options{Latency: time.Millisecond})
+				srv := peer.Serve(l, peer.Each(peer.OK(text("pong"))))
+				dials := 0
+				events := new(event.Buffer)
+				c, ch := clientWith(t, func(ctx context.Context, a string) (net.Conn, error) {
+					if dials++; dials == 1 {
+						return nil, syscall.ECONNREFUSED
+					}
+					return l.Dial(ctx, a)
+				}, retrying(4, ""), Config{Sink: events})
+				got, err := do(c, context.Background())
+				if err != nil || got != "pong" {
+					t.Errorf("%q, %+v", got, err)
+				}
+				retried := event.All[event.CallRetried](events)
+				if len(retried) == 0 {
+					t.Error("there was no failure")
+				}
+				for _, e := range retried {
+					if f, ok := fault.From(e.Err); !ok || f.Entry() != fault.DialRefused || f.Processed() != fault.No || e.Transparent {
+						t.Errorf("%+v", e)
+					}
+				}
+				ch.Close()
+				synctest.Wait()
+				_ = srv.Close()
+			})
 		})
 	}
 }
