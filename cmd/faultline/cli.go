@@ -26,25 +26,39 @@ const (
 const rootHelp = `Faultline is gRPC for Go whose every failure says where it broke, on which
 side, whether the server may have processed the call, and what to do.
 
-This command shows that on your own machine, without any set-up.`
+This command calls any gRPC server and shows why a call fails, explains the
+errors of every gRPC stack, and finds out where a path to a server is broken.
+demo and serve show it on your own machine, without any set-up.`
 
-const rootExample = `  faultline demo                        # provoke every row of gRPC's error table
+const rootExample = `  faultline call api.example.com:443 my.pkg.Users/Get -d '{"id": 7}'
+  faultline list --plaintext localhost:50051
+  faultline explain '14 UNAVAILABLE: failed to connect to all addresses'
+  faultline doctor api.example.com:443
+  faultline demo                        # provoke every row of gRPC's error table
   faultline serve                       # a test server on 127.0.0.1:50051
-  faultline serve --help                # what a command does, with examples`
+  faultline call --help                 # what a command does, with examples`
 
 // run is the whole program; it returns the exit status. One line on stderr
 // says what went wrong, if anything did.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	return runWith(ctx, args, os.Stdin, stdout, stderr)
+}
+
+func runWith(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRoot(stdout, stderr)
-	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetArgs(grpcurlDashes(root, args))
 	err := known(root, args)
 	if err == nil {
 		err = root.ExecuteContext(ctx)
 	}
 	var u *usageError
+	var x *exitError
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, &x):
+		return x.status
 	case errors.Is(err, errReported):
 		return exitFailed
 	case errors.As(err, &u):
@@ -79,7 +93,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(badFlag)
-	root.AddCommand(newDemo(), newDoctor(), newServe(), newVersion())
+	root.AddCommand(newCall(), newList(), newDescribe(), newExplain(), newDoctor(), newDemo(), newServe(), newCompletion(), newVersion())
 	root.SetHelpCommand(newHelp(root))
 	return root
 }
@@ -121,7 +135,8 @@ func known(root *cobra.Command, args []string) error {
 			names = append(names, c.Name())
 		}
 	}
-	if args[0] == "help" { // cobra adds it later
+	switch args[0] {
+	case "help", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd: // cobra adds them later
 		return nil
 	}
 	hint := ""

@@ -41,9 +41,9 @@ func TestBadInput(t *testing.T) {
 		status int
 		want   string // of stderr, without the program's name; a pattern
 	}{
-		{"frobnicate", 2, `there is no command "frobnicate", want one of demo, doctor, serve, version (faultline --help explains them)`},
-		{"serv --bogus", 2, `there is no command "serv", want one of demo, doctor, serve, version; did you mean "serve"? (faultline --help explains them)`},
-		{"help frobnicate", 2, `there is no command "frobnicate", want one of demo, doctor, serve, version (faultline --help explains them)`},
+		{"frobnicate", 2, `there is no command "frobnicate", want one of call, completion, demo, describe, doctor, explain, list, serve, version (faultline --help explains them)`},
+		{"serv --bogus", 2, `there is no command "serv", want one of call, completion, demo, describe, doctor, explain, list, serve, version; did you mean "serve"? (faultline --help explains them)`},
+		{"help frobnicate", 2, `there is no command "frobnicate", want one of call, completion, demo, describe, doctor, explain, list, serve, version (faultline --help explains them)`},
 		{"help demo serve", 2, `help: unexpected argument "serve", want one command`},
 		{"--bogus", 2, `faultline: unknown flag: --bogus, want one of --help, --version (faultline --help explains them)`},
 		{"demo --jsn", 2, `demo: unknown flag: --jsn, want one of --help, --json (faultline demo --help explains them)`},

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/faultline-rpc/faultline/cmd/faultline/near"
 )
 
 // MethodName splits "pkg.Service/Method", "/pkg.Service/Method" or
@@ -41,7 +43,7 @@ func FindMethod(ctx context.Context, src Source, service protoreflect.FullName, 
 	d, err := src.Find(ctx, service)
 	var missing *NotFound
 	if errors.As(err, &missing) {
-		return nil, &NotFound{string(service) + "/" + string(method), src.String(), nearestService(ctx, src, service, method, missing.Nearest)}
+		return nil, &NotFound{string(service) + "/" + string(method), src.String(), nearestService(ctx, src, service, method, missing.Nearest), true}
 	}
 	if err != nil {
 		return nil, err
@@ -53,7 +55,7 @@ func FindMethod(ctx context.Context, src Source, service protoreflect.FullName, 
 	if m := s.Methods().ByName(method); m != nil {
 		return m, nil
 	}
-	return nil, &NotFound{string(service) + "/" + string(method), src.String(), nearestMethod(s, method)}
+	return nil, &NotFound{string(service) + "/" + string(method), src.String(), nearestMethod(s, method), false}
 }
 
 func nearestMethod(s protoreflect.ServiceDescriptor, method protoreflect.Name) string {
@@ -61,25 +63,25 @@ func nearestMethod(s protoreflect.ServiceDescriptor, method protoreflect.Name) s
 	for i := range s.Methods().Len() {
 		all = append(all, string(s.Methods().Get(i).Name()))
 	}
-	if near := Nearest(string(method), all); near != "" {
-		return string(s.FullName()) + "/" + near
+	if n := near.Name(string(method), all); n != "" {
+		return string(s.FullName()) + "/" + n
 	}
 	return ""
 }
 
 // nearestService looks for a service like it, and there for the method.
 func nearestService(ctx context.Context, src Source, service protoreflect.FullName, method protoreflect.Name, hint string) string {
-	near := hint
+	like := hint
 	if all, err := src.Services(ctx); err == nil {
-		near = Nearest(string(service), all)
+		like = near.Name(string(service), all)
 	}
-	d, err := src.Find(ctx, protoreflect.FullName(near))
+	d, err := src.Find(ctx, protoreflect.FullName(like))
 	if s, ok := d.(protoreflect.ServiceDescriptor); ok && err == nil {
 		if m := nearestMethod(s, method); m != "" {
 			return m
 		}
 	}
-	return near
+	return like
 }
 
 // Call is one call to be made.

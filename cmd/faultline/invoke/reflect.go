@@ -19,6 +19,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/faultline-rpc/faultline/cmd/faultline/near"
 )
 
 // What a server may make this program keep.
@@ -178,7 +180,7 @@ func (r *Reflection) notFound(ctx context.Context, name protoreflect.FullName) e
 	all := names(r.files)
 	if services, err := r.Services(ctx); err == nil {
 		all = append(all, services...)
-		if i := slices.Index(services, Nearest(string(name.Parent()), services)); i >= 0 {
+		if i := slices.Index(services, near.Name(string(name.Parent()), services)); i >= 0 {
 			if s, ok := r.service(ctx, protoreflect.FullName(services[i])); ok {
 				for j := range s.Methods().Len() {
 					all = append(all, string(s.Methods().Get(j).FullName()))
@@ -186,7 +188,7 @@ func (r *Reflection) notFound(ctx context.Context, name protoreflect.FullName) e
 			}
 		}
 	}
-	return &NotFound{Name: string(name), Source: r.String(), Nearest: Nearest(string(name), all)}
+	return &NotFound{Name: string(name), Source: r.String(), Nearest: near.Name(string(name), all)}
 }
 
 func (r *Reflection) service(ctx context.Context, name protoreflect.FullName) (protoreflect.ServiceDescriptor, bool) {

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/faultline-rpc/faultline/cmd/faultline/near"
 )
 
 // Codec turns messages into JSON and back.
@@ -96,9 +98,9 @@ func (r *Reader) explain(err error) string {
 	if m == nil {
 		return text
 	}
-	owner, near := nearestField(r.desc, m[1], map[protoreflect.FullName]bool{})
-	if near != "" {
-		return fmt.Sprintf("%s; did you mean %q of %s?", text, near, owner)
+	owner, like := nearestField(r.desc, m[1], map[protoreflect.FullName]bool{})
+	if like != "" {
+		return fmt.Sprintf("%s; did you mean %q of %s?", text, like, owner)
 	}
 	names := fieldNames(r.desc)
 	if len(names) == 0 {
@@ -121,13 +123,13 @@ func nearestField(d protoreflect.MessageDescriptor, name string, seen map[protor
 		return "", ""
 	}
 	seen[d.FullName()] = true
-	if near := Nearest(name, fieldNames(d)); near != "" {
-		return d.FullName(), near
+	if n := near.Name(name, fieldNames(d)); n != "" {
+		return d.FullName(), n
 	}
 	for i := range d.Fields().Len() {
 		if sub := d.Fields().Get(i).Message(); sub != nil {
-			if owner, near := nearestField(sub, name, seen); near != "" {
-				return owner, near
+			if owner, n := nearestField(sub, name, seen); n != "" {
+				return owner, n
 			}
 		}
 	}

@@ -14,12 +14,15 @@ import (
 	"strings"
 
 	"github.com/bufbuild/protocompile"
+
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/faultline-rpc/faultline/cmd/faultline/near"
 )
 
 // Source finds descriptors. Its methods are for one goroutine at a time.
@@ -41,6 +44,8 @@ type NotFound struct {
 	Source string
 	// Nearest is a name like it that the source has, or "".
 	Nearest string
+	// Parent is true if the name is a method's and its service is missing.
+	Parent bool
 }
 
 // Error names what was looked for, where, and what is there instead.
@@ -229,7 +234,7 @@ func (s *Files) Find(_ context.Context, name protoreflect.FullName) (protoreflec
 	if err == nil {
 		return d, nil
 	}
-	return nil, &NotFound{Name: string(name), Source: s.String(), Nearest: Nearest(string(name), names(s.all))}
+	return nil, &NotFound{Name: string(name), Source: s.String(), Nearest: near.Name(string(name), names(s.all))}
 }
 
 // Extension implements Source.

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package invoke
+// Package near finds the name that a person probably meant.
+//
+// It belongs to the command faultline and carries no compatibility promise.
+package near
 
 import (
 	"slices"
 	"strings"
 )
 
-// Nearest returns the one of names that is most like name, or "" if none is
+// Name returns the one of names that is most like name, or "" if none is
 // alike: the same but for case, the same last part, or few letters apart.
-func Nearest(name string, names []string) string {
+func Name(name string, names []string) string {
 	names = slices.Sorted(slices.Values(names))
 	best, least := "", 1+max(2, len(name)/4)
 	for _, n := range names {
@@ -58,4 +61,3 @@ func distance(a, b string, limit int) int {
 	}
 	return row[len(b)]
 }
-

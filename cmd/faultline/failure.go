@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/faultline-rpc/faultline/fault"
+)
+
+// exitCall is the exit status of a call that failed with code 0, were there
+// such a thing: the status is this plus the code's number.
+const exitCall = 64
+
+// exitError ends the program with a status; everything has been said.
+type exitError struct{ status int }
+
+// Error is for the case that somebody prints it all the same.
+func (e *exitError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
+
+// failed reports a failure: the ladder and a hint to people, or one line of
+// JSON, and returns what ends the program.
+func failed(f *fault.Fault, hint string, asJSON bool, stdout, stderr io.Writer) error {
+	if asJSON {
+		line, err := failureJSON(f)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(stdout, "%s\n", line)
+		return &exitError{exitCall + int(f.Code())}
+	}
+	fmt.Fprintf(stderr, "%+v\n", f)
+	if hint != "" {
+		fmt.Fprintf(stderr, "  %-12s  %s\n", "hint", hint)
+	}
+	return &exitError{exitCall + int(f.Code())}
+}
+
+// failureJSON is {"error": {...}} in one line, with all of its members even if
+// they are empty.
+func failureJSON(f *fault.Fault) ([]byte, error) {
+	b, err := json.Marshal(f)
+	if err != nil {
+		return nil, err
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(b, &all); err != nil {
+		return nil, err
+	}
+	member := func(name, empty string) json.RawMessage {
+		if v, ok := all[name]; ok {
+			return v
+		}
+		return json.RawMessage(empty)
+	}
+	type failure struct {
+		Code      json.RawMessage `json:"code"`
+		ID        json.RawMessage `json:"id"`
+		Layer     json.RawMessage `json:"layer"`
+		Side      json.RawMessage `json:"side"`
+		Processed json.RawMessage `json:"processed"`
+		Message   json.RawMessage `json:"message"`
+		Remedy    json.RawMessage `json:"remedy"`
+		Details   json.RawMessage `json:"details"`
+		Evidence  json.RawMessage `json:"evidence"`
+		Ledger    json.RawMessage `json:"ledger"`
+		Trail     json.RawMessage `json:"trail"`
+	}
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	err = enc.Encode(map[string]failure{"error": {
+		member("code", `""`), member("id", `""`), member("layer", `""`), member("side", `""`), member("processed", `""`),
+		member("message", `""`), member("remedy", `""`), member("details", "[]"), member("evidence", "{}"), member("ledger", "{}"), member("trail", "[]"),
+	}})
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), err
+}
+
+// hint says which flag would help, as far as one would.
+func (f *connFlags) hint(failure *fault.Fault) string {
+	ev := failure.Evidence()
+	switch failure.ID() {
+	case "tls.plaintext-peer":
+		return "the server speaks plaintext: add --plaintext"
+	case "http2.tls-peer":
+		return "the server speaks TLS: drop --plaintext"
+	case "http2.http1-peer":
+		if f.plaintext && strings.Contains(ev.Sample, "HTTPS") {
+			return "the server speaks TLS: drop --plaintext"
+		}
+		return "the server speaks HTTP/1 on this port: is it the REST or metrics port?"
+	case "tls.unknown-authority":
+		return "trust its authority with --cacert FILE, or do not verify with --insecure"
+	case "tls.hostname":
+		return "name the server as its certificate does: --server-name HOST, or --authority HOST"
+	case "tls.expired":
+		return "--insecure goes on without verification, to look further"
+	case "tls.client-cert-required":
+		return "give a client certificate: --cert FILE --key FILE"
+	case "codec.too-large":
+		return "if the limit is this side's: --max-msg-size takes more"
+	case "call.deadline":
+		if f.timeout > 0 {
+			return "--timeout gives more time; -v shows where it goes"
+		}
+		return "--timeout gives more than the default of 30s; -v shows where it goes"
+	case "dial.proxy":
+		return "--no-proxy connects without the proxy"
+	case "dial.timeout", "dial.refused", "resolve.not-found":
+		return "faultline doctor looks at each layer on the way"
+	case "call.cancelled":
+		return ""
+	}
+	if failure.Code().String() == "Unauthenticated" {
+		return "send credentials: -H 'authorization: Bearer TOKEN'"
+	}
+	return ""
+}
