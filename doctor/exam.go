@@ -106,7 +106,11 @@ func Examine(ctx context.Context, cfg Config) *Report {
 	x := &exam{cfg: cfg, rep: &Report{Target: cfg.Target}}
 	start := time.Now()
 	defer x.hangUp()
-	x.conclude(x.climb(ctx))
+	n := x.climb(ctx)
+	if n != nil && errors.Is(ctx.Err(), context.Canceled) {
+		n = named("call.cancelled").says(fault.Local, n.Processed, "the examination was canceled: %s", n.Message)
+	}
+	x.conclude(n)
 	x.rep.Elapsed = time.Since(start)
 	return x.rep
 }
@@ -123,6 +127,7 @@ func (x *exam) climb(ctx context.Context) *Finding {
 	x.probeGRPC(ctx)
 	if x.pending == nil || x.cfg.Method != "" {
 		x.probeServices(ctx)
+		x.probeOthers(ctx)
 		x.probeMethod(ctx)
 	}
 	if x.pending == nil {

@@ -67,14 +67,12 @@ func (s *sight) forget() {
 	s.asked, s.gave, s.state = false, false, tls.ConnectionState{}
 }
 
-// wanted reports that the server asked for a certificate and got none.
-func (s *sight) wanted() bool {
-	if s == nil {
-		return false
-	}
+// certificate reports whether the server asked for a client certificate, and
+// got one.
+func (s *sight) certificate() (asked, gave bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.asked && !s.gave
+	return s.asked, s.gave
 }
 
 // finding is what a failed connection means, given what the handshake showed.
@@ -82,7 +80,7 @@ func (s *sight) wanted() bool {
 // of a handshake without anything in common; what they had asked for tells.
 func (s *sight) finding(f *fault.Fault) *Finding {
 	alert := f.Evidence().TLSAlert
-	if alert == "" || !s.wanted() {
+	if asked, gave := s.certificate(); alert == "" || !asked || gave {
 		return found(f)
 	}
 	return named("tls.client-cert-required").says(fault.Remote, fault.No,

@@ -22,12 +22,16 @@ const healthPath = "/grpc.health.v1.Health/Check"
 // that gRPC works in both directions.
 func (x *exam) probeGRPC(ctx context.Context) {
 	end := x.begin("grpc", "calling "+healthPath[1:])
-	var req []byte
-	if x.cfg.Service != "" {
-		req = protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), x.cfg.Service)
-	}
-	x.answer = x.ask(ctx, question{path: healthPath, messages: [][]byte{req}})
+	x.answer = x.ask(ctx, question{path: healthPath, messages: [][]byte{x.healthRequest()}})
 	a := x.answer
+	if n := x.clientCert(a); n != nil {
+		x.blame(end(failed(n, a.evidence()...)))
+		return
+	}
+	if !a.status() && x.unrouted(a) && x.routed(ctx) {
+		end(Probe{Status: Note, Summary: "the health service is not routed (HTTP 404), but reflection is answered as gRPC", Evidence: a.evidence(), Finding: a.finding})
+		return
+	}
 	if !a.status() {
 		x.blame(end(failed(a.finding, a.evidence()...)))
 		return
@@ -42,6 +46,46 @@ func (x *exam) probeGRPC(ctx context.Context) {
 	end(Probe{Status: OK, Summary: how + " arrived intact in " + round(a.took), Evidence: a.evidence()})
 }
 
+// healthRequest is a grpc.health.v1.HealthCheckRequest.
+func (x *exam) healthRequest() []byte {
+	if x.cfg.Service == "" {
+		return nil
+	}
+	return protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), x.cfg.Service)
+}
+
+// unrouted reports the answer of servers that keep their services in an HTTP
+// router, to one that they do not have.
+func (x *exam) unrouted(a *answer) bool { return a.f != nil && a.f.Evidence().HTTPStatus == 404 }
+
+// routed reports whether reflection is answered as gRPC.
+func (x *exam) routed(ctx context.Context) bool {
+	for _, path := range reflectionPaths {
+		if x.ask(ctx, question{path: path, messages: [][]byte{reflectionRequest(askList, "*")}, many: true}).status() {
+			return true
+		}
+	}
+	return false
+}
+
+// clientCert finds servers that end the handshake in peace and answer requests
+// on a connection without the client certificate that they want, or with a bad
+// one, with HTTP 400, as nginx does.
+func (x *exam) clientCert(a *answer) *Finding {
+	if x.sight == nil || a.f == nil || a.f.Evidence().HTTPStatus != 400 {
+		return nil
+	}
+	switch asked, gave := x.sight.certificate(); {
+	case asked && !gave:
+		return named("tls.client-cert-required").says(fault.Remote, fault.No,
+			"the server asked for a client certificate in the handshake, got none, and answers HTTP 400")
+	case asked:
+		return named("tls.client-cert-rejected").says(fault.Remote, fault.No,
+			"the server asked for a client certificate in the handshake, and answers HTTP 400 to the one it got")
+	}
+	return nil
+}
+
 // probeServices judges the answer about health, and asks for the services.
 func (x *exam) probeServices(ctx context.Context) {
 	if x.answer.status() {
@@ -49,7 +93,7 @@ func (x *exam) probeServices(ctx context.Context) {
 		x.probeReflection(ctx)
 		return
 	}
-	if x.cfg.Method != "" { // gateways route some services only: the method's may be one of them
+	if x.cfg.Method != "" || x.pending == nil { // gateways route some services only: the method's may be one of them
 		x.probeReflection(ctx)
 	}
 }
@@ -74,17 +118,13 @@ func (x *exam) probeHealth() {
 }
 
 func (x *exam) judgeHealth(end func(Probe) *Finding) {
-	state, err := parseHealth(x.answer.messages[0])
-	if err != nil {
+	if _, err := parseHealth(x.answer.messages[0]); err != nil {
 		n := named("codec.response-parse").says(fault.Remote, fault.Yes,
 			"the answer of %d bytes is no grpc.health.v1.HealthCheckResponse: %v", len(x.answer.messages[0]), err)
 		x.blame(end(failed(n)))
 		return
 	}
-	name := fmt.Sprint(state)
-	if state < uint64(len(healthStates)) {
-		name = healthStates[state]
-	}
+	name := healthName(x.answer)
 	ev := fact("service", "%q", x.cfg.Service)
 	switch name {
 	case "SERVING":
@@ -94,6 +134,29 @@ func (x *exam) judgeHealth(end func(Probe) *Finding) {
 	default:
 		end(Probe{Status: Note, Summary: name + ": clients that check health do not use this server", Evidence: []Fact{ev}})
 	}
+}
+
+// healthName names the state in an answer of OK, or is "" if it has none.
+func healthName(a *answer) string {
+	if a.finding != nil || len(a.messages) == 0 {
+		return ""
+	}
+	state, err := parseHealth(a.messages[0])
+	switch {
+	case err != nil:
+		return ""
+	case state < uint64(len(healthStates)):
+		return healthStates[state]
+	}
+	return fmt.Sprint(state)
+}
+
+// brief is what an address says of its health, without the time it took.
+func (a *answer) brief() string {
+	if a.finding != nil {
+		return string(a.finding.ID) + " " + codes.Name(a.finding.Code)
+	}
+	return healthName(a)
 }
 
 // parseHealth reads a HealthCheckResponse: its status, field 1.

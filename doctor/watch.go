@@ -9,8 +9,6 @@ import (
 	"io"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
 	"github.com/faultline-rpc/faultline/codes"
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/h2"
@@ -106,11 +104,7 @@ func (w *vigil) hold(ctx context.Context) Probe {
 
 // open begins a stream that is meant to stay.
 func (w *vigil) open(ctx context.Context, s *wire.ClientStream) error {
-	req := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), w.x.cfg.Service)
-	if w.x.cfg.Service == "" {
-		req = nil
-	}
-	return w.x.start(ctx, s, question{path: watchPath, messages: [][]byte{req}, many: true, endless: true})
+	return w.x.start(ctx, s, question{path: watchPath, messages: [][]byte{w.x.healthRequest()}, many: true, endless: true})
 }
 
 // follow reads the stream to its end.
@@ -148,6 +142,7 @@ func (w *vigil) streamEnded(ctx context.Context, err error) *Probe {
 	case f.Layer() == fault.LayerHandler || f.ID() == "wire.http-status":
 		w.note("stream", "%s %s", codes.Name(f.Code()), f.Message())
 	default:
+		w.note("stream", "%s", f.Message())
 		p := w.sick(found(f))
 		return &p
 	}

@@ -38,8 +38,11 @@ The deepest cause is the verdict: a circumstance of Faultline's catalogue, with
 what to do about it. A server without health service or reflection is healthy;
 one that says it is NOT_SERVING is not.
 
-Nothing is sent but what this list names, and the calls are those of any
-monitoring. Only --method can have an effect at the target: it makes the call,
+Where the target has several addresses, health is asked for at each of them.
+Where a handshake ends without a word, the start of the other kind of
+connection, cleartext or TLS, shows which is spoken.
+
+Nothing else is sent, and the calls are those of any monitoring. Only --method can have an effect at the target: it makes the call,
 with an empty message or that of --data. Where its answer is UNIMPLEMENTED and
 there is no reflection, calls to names that nobody has show what is missing.
 
