@@ -44,12 +44,19 @@ func NewClient(target string, opts ...DialOption) (*ClientConn, error) {
 	if err := d.finish(); err != nil {
 		return nil, err
 	}
+	conn := func(s *channel.Subchannel) background { return newBackground(s, d.call.UserAgent, d.call.Secure) }
+	d.channel.SubchannelConn = func(s *channel.Subchannel) any { return conn(s) }
+	if !d.noHealthCheck {
+		d.channel.HealthCheck = func(ctx context.Context, s *channel.Subchannel, service string, set func(connectivity.State, error)) error {
+			return watchHealth(ctx, conn(s), service, set)
+		}
+	}
 	ch, err := channel.New(target, d.channel)
 	if err != nil {
 		return nil, err
 	}
 	cc := &ClientConn{ch: ch}
-	d.call.Channel = ch
+	d.call.Channel, d.call.Methods = ch, ch
 	d.call.CC = cc.GRPCConn
 	cc.caller = call.New(d.call)
 	return cc, nil
@@ -80,6 +87,18 @@ func (cc *ClientConn) GetState() connectivity.State { return cc.ch.State() }
 // which case it returns false.
 func (cc *ClientConn) WaitForStateChange(ctx context.Context, source connectivity.State) bool {
 	return cc.ch.WaitForStateChange(ctx, source)
+}
+
+// GetMethodConfig returns what the service config says of a method,
+// "/package.Service/Method": its timeout, whether it waits for a connection,
+// and the sizes of its messages. Retry policies apply, but are not shown:
+// grpc-go's type for them cannot be made outside of it.
+func (cc *ClientConn) GetMethodConfig(method string) grpc.MethodConfig {
+	mc := cc.ch.MethodConfig(method)
+	if mc == nil {
+		return grpc.MethodConfig{}
+	}
+	return grpc.MethodConfig{WaitForReady: mc.WaitForReady, Timeout: mc.Timeout, MaxReqSize: mc.MaxReq, MaxRespSize: mc.MaxResp}
 }
 
 // ResetConnectBackoff makes connections that wait to be tried again be tried

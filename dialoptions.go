@@ -39,6 +39,8 @@ type dialSettings struct {
 	bundle  credentials.Bundle
 	unary   grpc.UnaryClientInterceptor // the outermost, apart from the chain
 	stream  grpc.StreamClientInterceptor
+
+	noHealthCheck bool
 }
 
 // finish checks the options against each other and completes them.
@@ -255,3 +257,14 @@ func WithStaticStreamWindowSize(bytes int32) DialOption { return WithInitialWind
 
 // WithStaticConnWindowSize is [WithInitialConnWindowSize]: windows are static.
 func WithStaticConnWindowSize(bytes int32) DialOption { return WithInitialConnWindowSize(bytes) }
+
+// WithDisableHealthCheck ignores the service config's healthCheckConfig.
+func WithDisableHealthCheck() DialOption {
+	return dialOption(func(d *dialSettings) { d.noHealthCheck = true })
+}
+
+// WithDisableRetry ignores the service config's policies for retries and
+// hedging. A call that provably was not processed is repeated nevertheless.
+func WithDisableRetry() DialOption {
+	return dialOption(func(d *dialSettings) { d.call.DisableRetry = true })
+}

@@ -122,6 +122,19 @@ func (s *Subchannel) Pick() (Picked, bool) {
 	return Picked{}, false
 }
 
+// PickOnly is [Channel.Pick] for calls that use this subchannel alone, in
+// whatever state it is.
+func (s *Subchannel) PickOnly(context.Context, string, bool) (Picked, error) {
+	if p, ok := s.Pick(); ok {
+		return p, nil
+	}
+	if _, last := s.State(); last != nil {
+		return Picked{}, last
+	}
+	return Picked{}, fault.PickNoReady.New(fault.Args{Side: fault.Local, Processed: fault.No,
+		Evidence: &fault.Evidence{Target: s.c.target, Address: s.address()}})
+}
+
 // Connect implements balancer.SubConn: IDLE to CONNECTING.
 func (s *Subchannel) Connect() {
 	s.mu.Lock()
