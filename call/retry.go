@@ -111,7 +111,7 @@ func (c *call) judge(f *fault.Fault, committed bool) verdict {
 
 // unprocessed decides on a transparent retry (gRFC A6): an attempt that never
 // left this process is always repeated, one that the peer saw and promises not
-// to have processed, once.
+// to have processed, once, or until a connection retires after it.
 func (c *call) unprocessed(f *fault.Fault) bool {
 	if f.Processed() != fault.No {
 		return false
@@ -125,7 +125,22 @@ func (c *call) unprocessed(f *fault.Fault) bool {
 	case f.Layer() != fault.LayerHTTP2 || !c.open:
 		return false // nothing went out over this connection's streams
 	}
-	return !ev.Sent || !c.repeated
+	return !ev.Sent || !c.repeated || c.number < maxRetired && retired(f)
+}
+
+// maxRetired bounds the attempts of a call that meets nothing but connections
+// that retire.
+const maxRetired = 1000
+
+// retired reports whether the attempt came too late for a connection that took
+// others before it and then retired in order. Proxies do that after a number
+// of requests (nginx's keepalive_requests), which fewer callers than use the
+// connection get: by "once" the unlucky would lose their calls. A6 fears load
+// that comes to nothing; here each refusal goes with calls that were served,
+// and the connection is not used again.
+func retired(f *fault.Fault) bool {
+	ev := f.Evidence()
+	return f.Entry() == fault.HTTP2GoAway && ev.HTTP2Code == "NO_ERROR" && ev.LastStream > 0
 }
 
 // consult asks the policy. What failed for a reason of the call's own, and not

@@ -317,3 +317,43 @@ func TestClosedClient(t *testing.T) {
 		})
 	}
 }
+
+// Connections that retire after they took another call refuse this one as
+// often as they like; those that take none, twice at most (see the
+// circumstance "above GOAWAY twice").
+func TestRetiringConnections(t *testing.T) {
+	const retiring = 5
+	for form, do := range forms {
+		t.Run(form, func(t *testing.T) {
+			refused := 0
+			each := peer.Each(func(p *peer.Peer, stream uint32) error {
+				if stream > 1 && refused < retiring {
+					refused++
+					return peer.GoAway(-2, http2.ErrCodeNo, "")(p, stream)
+				}
+				return peer.OK(text("pong"))(p, stream)
+			})
+			against(t, each, Config{}, func(t *testing.T, c *Caller) {
+				l := c.cfg.Channel
+				// Somebody else's call comes first on each connection.
+				used := map[*h2.Conn]bool{}
+				c.cfg.Channel = pickFunc(func(ctx context.Context, m string, wait bool) (channel.Picked, error) {
+					p, err := l.Pick(ctx, m, wait)
+					if err == nil && !used[p.Conn] {
+						used[p.Conn] = true
+						other := New(Config{Channel: pickFunc(func(context.Context, string, bool) (channel.Picked, error) { return p, nil })})
+						if _, err := do(other, ctx); err != nil {
+							t.Errorf("the first call on a connection: %v", err)
+						}
+					}
+					return p, err
+				})
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				defer cancel()
+				if got, err := do(c, ctx); err != nil || got != "pong" || refused != retiring || len(used) != retiring+1 {
+					t.Fatalf("%q, %v after %d refusals by %d connections", got, err, refused, len(used))
+				}
+			})
+		})
+	}
+}
