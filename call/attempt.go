@@ -27,6 +27,7 @@ type attempt struct {
 	peer     *peer.Peer              // nil before; shared
 	done     func(balancer.DoneInfo) // the balancer's, or nil
 	s        *wire.ClientStream      // nil before
+	number   int32                   // 1 is the first
 	open     bool                    // a connection was picked, and the attempt is not settled
 }
 
@@ -34,10 +35,10 @@ type attempt struct {
 // that is not nil. end closes the sending side.
 func (c *call) try(msg []byte, end bool) *fault.Fault {
 	now := c.start
-	if c.number++; c.number > 1 {
+	if c.number > 0 {
 		now = c.caller.now()
 	}
-	c.attempt = attempt{began: now}
+	c.attempt = attempt{began: now, number: c.number + 1}
 	ctx := c.ctx
 	if c.watch != nil {
 		ctx = c.watch.begin(c.unseen)

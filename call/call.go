@@ -29,7 +29,6 @@ type call struct {
 	deadline time.Duration      // if timed
 
 	attempt
-	number   int32 // of the running attempt
 	before   int32 // attempts before it that gRFC A6 counts
 	timed    bool  // there is a deadline
 	single   bool  // one message is the answer
@@ -128,7 +127,8 @@ func (c *call) need(r *room) *more {
 // next returns the call anew, for an attempt beside the one that c keeps.
 func (c *call) next(desc *grpc.StreamDesc) *call {
 	n := &call{caller: c.caller, ctx: c.ctx, method: c.method, options: c.options, more: c.more, start: c.start,
-		deadline: c.deadline, number: c.number, before: c.before, timed: c.timed, single: c.single, repeated: c.repeated, unseen: c.unseen}
+		deadline: c.deadline, before: c.before, timed: c.timed, single: c.single, repeated: c.repeated, unseen: c.unseen}
+	n.number = c.number
 	if c.watch != nil {
 		n.watch = newWatch(n, desc)
 	}
