@@ -151,7 +151,7 @@ type ServerStream struct {
 
 	mode   Dispatch // the reader's own
 	opened bool     // the reader's own: the handler knows the stream
-	whole  bool     // dispatched Whole, and the request has ended; set before that
+	whole  bool     // guarded by recv.mu: dispatched Whole, and the request has ended
 
 	foreign     *Refusal // the reader's own: the answer due to a request that is no gRPC
 	foreignRead int      // the reader's own
@@ -325,12 +325,15 @@ func (s *ServerStream) settle(err error) error {
 	if err != nil {
 		err = s.sendFault(err)
 	}
-	s.recv.abort(errAnswered)
+	s.recv.mu.Lock()
+	s.recv.abortLocked(errAnswered)
+	whole := s.whole // the reader may be at the request's end just now
+	s.recv.unlock()
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	s.inOrder = s.whole
+	s.inOrder = whole
 	s.mu.Unlock()
 	return nil
 }

@@ -30,9 +30,12 @@ func (e *serverEvents) OnHeaders(b *h2.Block, end bool) {
 		s.refuse(s.head.Refusal, end)
 		return
 	}
+	// From Open on the call may be answered from elsewhere, by a server that
+	// stops: what an answer looks at is in place before.
+	s.recv.garbage, s.recv.budget = fault.CodecRequestParse, s.c.budget
 	s.mode = s.Owner.Open()
 	s.opened = s.mode != Refused
-	s.recv.limit, s.recv.garbage, s.recv.budget = s.MaxRecv, fault.CodecRequestParse, s.c.budget
+	s.recv.limit = s.MaxRecv
 	switch s.mode {
 	case Now:
 		s.Owner.Dispatch()
