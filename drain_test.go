@@ -40,6 +40,8 @@ const (
 	callers    = 50
 	fleetSize  = 3
 	roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
+	retrying   = `{"loadBalancingConfig":[{"round_robin":{}}], "methodConfig":[{"name":[{}], "retryPolicy":{
+		"maxAttempts":5, "initialBackoff":"0.01s", "maxBackoff":"0.1s", "backoffMultiplier":2, "retryableStatusCodes":["UNAVAILABLE"]}}]}`
 	// maxAge is the age at which servers that have one retire a connection.
 	maxAge = 50 * time.Millisecond
 )
@@ -70,8 +72,11 @@ type ledger struct {
 	seen atomic.Int64
 }
 
-// newLedger has room for more than n calls.
-func newLedger(n int) *ledger { return &ledger{runs: make([]atomic.Int32, 20*n)} }
+// spare is how many times more calls a ledger has room for than it was made
+// for.
+const spare = 20
+
+func newLedger(n int) *ledger { return &ledger{runs: make([]atomic.Int32, spare*n)} }
 
 // handle is the method. Some calls take a while, so that there is always one
 // to be broken.
@@ -111,6 +116,8 @@ type scene struct {
 	secure  bool   // TLS
 	far     bool   // bytes travel a millisecond, each way
 	crowded bool   // a connection carries four calls at a time, the others wait
+	steady  bool   // the servers stay
+	retries bool   // the client repeats what is UNAVAILABLE
 	size    int    // bytes of a message, beside its number
 }
 
@@ -124,6 +131,7 @@ type fleet struct {
 	srvTLS  credentials.TransportCredentials
 	cliTLS  credentials.TransportCredentials
 	addrs   []string
+	told    []string       // the addresses that clients know: addrs, or a proxy's
 	running []*incarnation // of each address; the rotation's own
 	conns   atomic.Int64   // accepted
 	turns   atomic.Int64   // servers that left and came back
@@ -158,6 +166,7 @@ func newFleet(t *testing.T, s scene, l *ledger) *fleet {
 		f.addrs = append(f.addrs, addr)
 		f.running = append(f.running, f.start(lis))
 	}
+	f.told = f.addrs
 	t.Cleanup(func() {
 		for _, in := range f.running {
 			f.end(in, in.Stop)
@@ -215,6 +224,9 @@ func (f *fleet) server() rpcServer {
 	if f.crowded {
 		opts = append(opts, faultline.MaxConcurrentStreams(4))
 	}
+	if f.ages {
+		opts = append(opts, faultline.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: maxAge}))
+	}
 	return faultline.NewServer(opts...)
 }
 
@@ -222,16 +234,20 @@ func (f *fleet) server() rpcServer {
 func (f *fleet) client() grpc.ClientConnInterface {
 	r := manual.NewBuilderWithScheme("fleet")
 	var s resolver.State
-	for _, a := range f.addrs {
+	for _, a := range f.told {
 		s.Endpoints = append(s.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: a}}})
 	}
 	r.InitialState(s)
+	config := roundRobin
+	if f.retries {
+		config = retrying
+	}
 	if f.grpcGo != "client" {
 		return dial(f.t, "fleet:///servers", faultline.WithTransportCredentials(f.cliTLS), faultline.WithContextDialer(f.dialer),
-			faultline.WithResolvers(r), faultline.WithDefaultServiceConfig(roundRobin), faultline.WithConnectParams(quickly))
+			faultline.WithResolvers(r), faultline.WithDefaultServiceConfig(config), faultline.WithConnectParams(quickly))
 	}
 	cc, err := grpc.NewClient("fleet:///servers", grpc.WithTransportCredentials(f.cliTLS), grpc.WithContextDialer(f.dialer),
-		grpc.WithResolvers(r), grpc.WithDefaultServiceConfig(roundRobin), grpc.WithConnectParams(quickly))
+		grpc.WithResolvers(r), grpc.WithDefaultServiceConfig(config), grpc.WithConnectParams(quickly))
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -304,7 +320,9 @@ func (f *fleet) storm(n int, stop func(rpcServer)) []error {
 	calling, rotated := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(rotated)
-		f.rotate(stop, calling)
+		if !f.steady {
+			f.rotate(stop, calling)
+		}
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
@@ -315,7 +333,7 @@ func (f *fleet) storm(n int, stop func(rpcServer)) []error {
 		wg.Go(func() {
 			for {
 				id := int(next.Add(1)) - 1
-				if id >= n && f.turns.Load() >= fleetSize || id >= len(errs) {
+				if id >= n && (f.steady || f.turns.Load() >= fleetSize) || id >= len(errs) {
 					next.Add(-1)
 					return
 				}
@@ -330,7 +348,7 @@ func (f *fleet) storm(n int, stop func(rpcServer)) []error {
 	wg.Wait()
 	close(calling)
 	<-rotated
-	if f.turns.Load() < fleetSize {
+	if !f.steady && f.turns.Load() < fleetSize {
 		f.t.Errorf("%d servers left and came back within %d calls, want each once", f.turns.Load(), next.Load())
 	}
 	return errs[:next.Load()]
@@ -343,44 +361,52 @@ func TestZeroLoss(t *testing.T) {
 		{name: "ours"},
 		{name: "TLS", secure: true},
 		{name: "far", far: true},
+		{name: "aging", ages: true},
+		{name: "aging, TLS", ages: true, secure: true},
+		{name: "aging, far", ages: true, far: true},
+		{name: "aging, crowded", ages: true, crowded: true},
 		{name: "crowded", crowded: true},
 		{name: "far and crowded", far: true, crowded: true},
 		{name: "large", size: 100_000},
 		{name: "far and large", size: 100_000, far: true},
 		{name: "grpc-go's client", grpcGo: "client"},
 		{name: "grpc-go's client, far", grpcGo: "client", far: true},
+		{name: "grpc-go's client, aging", grpcGo: "client", ages: true},
 		{name: "grpc-go's servers", grpcGo: "server"},
 		{name: "grpc-go's servers, far and crowded", grpcGo: "server", far: true, crowded: true},
 		{name: "grpc-go's servers that age", grpcGo: "server", ages: true},
 		{name: "grpc-go's servers that age, far", grpcGo: "server", ages: true, far: true},
 	} {
 		t.Run(s.name, func(t *testing.T) {
-			n := howMany(t, s.size, 2000)
-			l := newLedger(n)
-			f := newFleet(t, s, l)
-			began := time.Now()
-			errs := f.storm(n, rpcServer.GracefulStop)
-			t.Logf("%d calls in %v, %d servers drained and came back, %d connections", len(errs), time.Since(began).Round(time.Millisecond), f.turns.Load(), f.conns.Load())
-			lost, twice := 0, 0
-			for id, err := range errs {
-				runs := l.runs[id].Load()
-				if err == nil && runs == 1 {
-					continue
-				}
-				if err != nil {
-					lost++
-				}
-				if runs > 1 {
-					twice++
-				}
-				if lost+twice <= 10 {
-					t.Logf("call %d, whose handler ran %d times: %+v", id, runs, err)
-				}
-			}
-			if lost > 0 || twice > 0 {
-				t.Errorf("%d calls are lost, %d ran twice, want none", lost, twice)
-			}
+			newFleet(t, s, newLedger(howMany(t, s.size, 2000))).losesNothing()
 		})
+	}
+}
+
+// losesNothing makes the calls that the ledger was made for, while servers
+// drain.
+func (f *fleet) losesNothing() {
+	began := time.Now()
+	errs := f.storm(len(f.l.runs)/spare, rpcServer.GracefulStop)
+	f.t.Logf("%d calls in %v, %d servers drained and came back, %d connections", len(errs), time.Since(began).Round(time.Millisecond), f.turns.Load(), f.conns.Load())
+	lost, twice := 0, 0
+	for id, err := range errs {
+		runs := f.l.runs[id].Load()
+		if err == nil && runs == 1 {
+			continue
+		}
+		if err != nil {
+			lost++
+		}
+		if runs > 1 {
+			twice++
+		}
+		if lost+twice <= 10 {
+			f.t.Logf("call %d, whose handler ran %d times: %+v", id, runs, err)
+		}
+	}
+	if lost > 0 || twice > 0 {
+		f.t.Errorf("%d calls are lost, %d ran twice, want none", lost, twice)
 	}
 }
 
