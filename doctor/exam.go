@@ -86,7 +86,7 @@ type exam struct {
 	line   *line    // the connection in use, or nil
 	lines  []*line  // all there were
 
-	pending *Finding // the ladder broke above the connection; a method's success may outweigh it
+	pending *Finding // the first thing that is wrong above the connection
 	answer  *answer  // of the health check
 	schema  *schema  // what reflection told, or nil
 }
@@ -125,7 +125,7 @@ func (x *exam) climb(ctx context.Context) *Finding {
 		return f
 	}
 	x.probeGRPC(ctx)
-	if x.pending == nil || x.cfg.Method != "" {
+	if x.pending == nil {
 		x.probeServices(ctx)
 		x.probeOthers(ctx)
 		x.probeMethod(ctx)

@@ -65,9 +65,6 @@ func (x *exam) probeMethod(ctx context.Context) {
 	case a.absent():
 		n = x.whatIsMissing(ctx, service, name, a, missing)
 	}
-	if x.pending != nil && x.pending.ID != "pick.unhealthy" {
-		x.pending = nil // what the health check met counts less than what the method does
-	}
 	if n != nil {
 		x.blame(end(failed(n, ev...)))
 		return
@@ -277,7 +274,7 @@ func sameWords(a, b *answer, service, name, service2, name2 string) bool {
 
 // nearest returns the name most like name, or "" if none is alike.
 func nearest(name string, names []string) string {
-	best, least := "", 1+max(2, len(name)/3)
+	best, least := "", 1+min(max(2, len(name)/4), 8)
 	for _, n := range names {
 		if d := distance(strings.ToLower(name), strings.ToLower(n)); d < least {
 			best, least = n, d

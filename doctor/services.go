@@ -25,7 +25,7 @@ func (x *exam) probeGRPC(ctx context.Context) {
 	x.answer = x.ask(ctx, question{path: healthPath, messages: [][]byte{x.healthRequest()}})
 	a := x.answer
 	if n := x.clientCert(a); n != nil {
-		x.blame(end(failed(n, a.evidence()...)))
+		x.decide(end, n, a.evidence()...)
 		return
 	}
 	if !a.status() && x.unrouted(a) && x.routed(ctx) {
@@ -33,7 +33,7 @@ func (x *exam) probeGRPC(ctx context.Context) {
 		return
 	}
 	if !a.status() {
-		x.blame(end(failed(a.finding, a.evidence()...)))
+		x.decide(end, a.finding, a.evidence()...)
 		return
 	}
 	how := "headers, message and trailers"
@@ -86,16 +86,26 @@ func (x *exam) clientCert(a *answer) *Finding {
 	return nil
 }
 
-// probeServices judges the answer about health, and asks for the services.
-func (x *exam) probeServices(ctx context.Context) {
-	if x.answer.status() {
-		x.probeHealth()
-		x.probeReflection(ctx)
+// decide ends a rung above the connection that is not well. If a method was
+// named, it is a note: gateways route some services only, and what the method
+// does is what counts.
+func (x *exam) decide(end func(Probe) *Finding, n *Finding, ev ...Fact) {
+	if x.cfg.Method == "" {
+		x.blame(end(failed(n, ev...)))
 		return
 	}
-	if x.cfg.Method != "" || x.pending == nil { // gateways route some services only: the method's may be one of them
-		x.probeReflection(ctx)
+	end(Probe{Status: Note, Summary: n.Message + "; the method decides", Evidence: ev, Finding: n})
+}
+
+// probeServices judges the answer about health, and asks for the services.
+func (x *exam) probeServices(ctx context.Context) {
+	switch n := x.answer.finding; {
+	case x.answer.status():
+		x.probeHealth()
+	case n.Layer == fault.LayerHTTP2 || n.Layer == fault.LayerCall: // another stream would fare no better
+		return
 	}
+	x.probeReflection(ctx)
 }
 
 // healthStates are those of grpc.health.v1.HealthCheckResponse.
@@ -113,7 +123,7 @@ func (x *exam) probeHealth() {
 	case a.finding.Code == codes.NotFound:
 		end(Probe{Status: Note, Summary: fmt.Sprintf("the health service does not know %q", x.cfg.Service)})
 	default:
-		x.blame(end(failed(a.finding)))
+		x.decide(end, a.finding)
 	}
 }
 
@@ -121,7 +131,7 @@ func (x *exam) judgeHealth(end func(Probe) *Finding) {
 	if _, err := parseHealth(x.answer.messages[0]); err != nil {
 		n := named("codec.response-parse").says(fault.Remote, fault.Yes,
 			"the answer of %d bytes is no grpc.health.v1.HealthCheckResponse: %v", len(x.answer.messages[0]), err)
-		x.blame(end(failed(n)))
+		x.decide(end, n)
 		return
 	}
 	name := healthName(x.answer)
@@ -247,7 +257,7 @@ func (x *exam) probeReflection(ctx context.Context) {
 		end(Probe{Status: Note, Summary: "no answer: " + a.describe(), Evidence: a.evidence(), Finding: a.finding})
 		return
 	case a.finding != nil:
-		x.blame(end(failed(a.finding, a.evidence()...)))
+		x.decide(end, a.finding, a.evidence()...)
 		return
 	}
 	list, err := parseList(a.messages)
