@@ -189,6 +189,9 @@ func (c *Channel) pickFailed(err error, waitForReady bool) error {
 		return fault.PickNoReady.New(fault.Args{Side: fault.Local, Processed: fault.No,
 			Evidence: &fault.Evidence{Target: c.target}, Cause: err})
 	}
+	if own != nil { // its text is the fault's own
+		return f.Above(fault.PickNoReady, "the balancing policy has no other connection")
+	}
 	return f.Above(fault.PickNoReady, err.Error())
 }
 
