@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -298,6 +299,71 @@ func TestThrottledHedges(t *testing.T) {
 		defer s.mu.Unlock()
 		if len(s.came) != 2 {
 			t.Errorf("%d requests, want one for each call", len(s.came))
+		}
+	})
+}
+
+// Whoever waits for the answer first, and whatever the sender does meanwhile:
+// one attempt's answer is delivered, and nobody waits for somebody who waits.
+func TestHedgedStreamConcurrently(t *testing.T) {
+	for _, second := range []time.Duration{tenth / 2, 2 * tenth} {
+		t.Run(second.String(), func(t *testing.T) {
+			s := &parallel{answers: []at{{2 * tenth, peer.OK(text("one"), text("one"))}, {second, peer.OK(text("two"), text("two"))}}}
+			under(t, s.script, hedging(2, "0.1s", ""), Config{}, func(t *testing.T, c *Caller) {
+				st, err := c.NewStream(context.Background(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.AfterFunc(tenth/10, func() {
+					_ = st.SendMsg(wrapperspb.String("ping"))
+					_ = st.CloseSend()
+					if md, err := st.Header(); err != nil || md == nil {
+						t.Errorf("header %v, %v", md, err)
+					}
+				})
+				var got []string
+				for { // it waits before the request is complete
+					var m wrapperspb.StringValue
+					if err := st.RecvMsg(&m); err == io.EOF {
+						break
+					} else if err != nil {
+						t.Fatal(err)
+					}
+					got = append(got, m.Value)
+				}
+				if len(got) != 2 || got[0] != got[1] {
+					t.Errorf("got %q, want two messages of one attempt", got)
+				}
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// A sender that waits for window does not keep the receiver waiting.
+func TestHedgedStreamBlockedSender(t *testing.T) {
+	headers := func(p *peer.Peer, id uint32) error {
+		if err := p.SendHeaders(id, false, ":status", "200", "content-type", "application/grpc"); err != nil {
+			return err
+		}
+		return p.SendData(id, peer.Message(text("pong")), false)
+	}
+	under(t, peer.EachAtOnce(headers), hedging(2, "0.1s", ""), Config{}, func(t *testing.T, c *Caller) {
+		for _, desc := range []*grpc.StreamDesc{{ClientStreams: true, ServerStreams: true}, {ServerStreams: true}} {
+			ctx, cancel := context.WithCancel(context.Background())
+			st, err := c.NewStream(ctx, desc, method)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent := make(chan error)
+			go func() { sent <- st.SendMsg(wrapperspb.String(strings.Repeat("x", 1<<20))) }()
+			synctest.Wait()
+			var m wrapperspb.StringValue
+			if err := st.RecvMsg(&m); err != nil || m.Value != "pong" {
+				t.Errorf("%q, %v", m.Value, err)
+			}
+			cancel()
+			<-sent
 		}
 	})
 }

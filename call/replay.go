@@ -139,17 +139,58 @@ func (s *stream) resend(c *call, kept [][]byte) error {
 	return nil
 }
 
-// hedge runs several attempts of a stream whose request is complete, and kept,
-// until one is answered. It reports whether it did.
-func (s *stream) hedge(c *call) bool {
-	if !s.hedging {
+// completed says that the whole request was sent.
+func (s *stream) completed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.complete = true
+}
+
+// accept commits the stream to c, whose answer has begun. It reports false if
+// another attempt was faster.
+func (s *stream) accept(c *call) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.repeating { // another goroutine runs a race, and decides
+		s.mu.Unlock()
+		s.sending.Lock()
+		defer s.sending.Unlock()
+		s.mu.Lock()
+	}
+	if s.cur.s != c.s {
+		return false
+	}
+	s.commitLocked()
+	return true
+}
+
+// gone reports whether a wait ended because another attempt took the place of
+// c, or the stream is over: and not because its context ended.
+func (s *stream) gone(c *call) bool {
+	if c.ctx.Err() != nil {
 		return false
 	}
 	s.sending.Lock()
 	defer s.sending.Unlock()
+	cur, end := s.state()
+	return cur != c || end != nil
+}
+
+// hedge runs several attempts of a stream whose request is complete, and kept,
+// until one is answered. It reports whether state may have changed.
+func (s *stream) hedge(c *call) bool {
+	if !s.hedging || !s.raceable() {
+		return false
+	}
+	s.sending.Lock() // soon: nobody sends any more
+	defer s.sending.Unlock()
 	s.mu.Lock()
-	if s.over || s.cur != c || s.committed || !s.closed || !c.hedged() {
-		s.mu.Unlock()
+	if s.over || s.cur != c {
+		defer s.mu.Unlock()
+		return true // another goroutine was first
+	}
+	if s.committed || !c.hedged() {
+		defer s.mu.Unlock()
 		return false
 	}
 	s.repeating = true
@@ -160,4 +201,11 @@ func (s *stream) hedge(c *call) bool {
 		s.commit()
 	}
 	return true
+}
+
+// raceable reports whether there may be several attempts at a time.
+func (s *stream) raceable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.complete && !s.committed && !s.over
 }

@@ -40,6 +40,7 @@ type stream struct {
 	keptSize  int         // guarded by mu
 	committed bool        // guarded by mu: there will be no repetition
 	closed    bool        // guarded by sending: the program closed its side
+	complete  bool        // guarded by mu: the whole request was sent
 	hedging   bool        // the service config asks for it; set before others know the stream
 	repeating bool        // guarded by mu: an attempt is being made, which settles itself
 	over      bool        // guarded by mu
@@ -193,6 +194,9 @@ func (s *stream) SendMsg(m any) error {
 	if !s.send(c, buf, s.closed) {
 		return s.sendEnd()
 	}
+	if s.closed {
+		s.completed()
+	}
 	if c, _ = s.state(); c.watch != nil {
 		c.watch.handle(&stats.OutPayload{Client: true, Payload: m, Length: sizes.Length, CompressedLength: sizes.CompressedLength,
 			WireLength: sizes.WireLength, SentTime: time.Now()})
@@ -236,6 +240,7 @@ func (s *stream) CloseSend() error {
 	s.closed = true
 	if c, end := s.state(); end == nil {
 		_ = c.s.CloseSend() // on a stream that is over, RecvMsg says why
+		s.completed()
 	}
 	return nil
 }
@@ -255,7 +260,10 @@ func (s *stream) RecvMsg(m any) error {
 		msg, err := s.recv(c)
 		switch err {
 		case nil:
-			s.commit()
+			if !s.accept(c) {
+				msg.Free()
+				continue
+			}
 			if c.watch != nil {
 				c.watch.inHeader()
 			}
@@ -272,6 +280,9 @@ func (s *stream) RecvMsg(m any) error {
 			}
 			return io.EOF
 		case wire.ErrDone:
+			if s.gone(c) {
+				continue
+			}
 			return s.waitEnded()
 		}
 		again, v := s.repeat(c)
@@ -307,10 +318,15 @@ func (s *stream) Header() (metadata.MD, error) {
 		h, err := c.s.Head(c.ctx.Done())
 		switch {
 		case err != nil:
+			if s.gone(c) {
+				continue
+			}
 			_ = s.waitEnded()
 			return nil, nil
 		case h != nil:
-			s.commit()
+			if !s.accept(c) {
+				continue
+			}
 			if c.watch != nil {
 				c.watch.inHeader()
 			}
