@@ -92,7 +92,7 @@ func (c *Caller) Invoke(ctx context.Context, method string, args, reply any, opt
 // The stream holds resources until RecvMsg has returned an error (for a
 // method that answers with one message: until it has returned), until another
 // of its methods returned an error that is not io.EOF, until ctx ends, or until
-// the channel is closed.
+// [Caller.Close].
 func (c *Caller) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	opts = c.combine(opts)
 	if len(c.cfg.StreamInts) == 0 {

@@ -75,7 +75,8 @@ func (c *Caller) plain() (*options, *fault.Fault) {
 }
 
 // defaultReplay is how much of a stream is kept for a repetition, in bytes, as
-// grpc-go's MaxRetryRPCBufferSize has it.
+// grpc-go's MaxRetryRPCBufferSize has it. A unary request is there anyway while
+// its call lasts: it has no limit.
 const defaultReplay = 256 << 10
 
 // resolve reads a call's options; the last of a kind counts. Types that
