@@ -111,6 +111,13 @@ func (a *answer) evidence() []Fact {
 	if s := a.server(); s != "" {
 		out = append(out, fact("server", "%s", s))
 	}
+	if a.head != nil {
+		for _, name := range []string{"via", "x-envoy-upstream-service-time", "x-powered-by"} { // which proxies leave
+			if v := a.head.MD.Get(name); len(v) > 0 {
+				out = append(out, fact(name, "%s", v[0]))
+			}
+		}
+	}
 	if a.head != nil && a.head.AcceptEncoding != "" {
 		out = append(out, fact("accepts", "%s", a.head.AcceptEncoding))
 	}

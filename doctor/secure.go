@@ -80,8 +80,13 @@ func (s *sight) certificate() (asked, gave bool) {
 // of a handshake without anything in common; what they had asked for tells.
 func (s *sight) finding(f *fault.Fault) *Finding {
 	alert := f.Evidence().TLSAlert
-	if asked, gave := s.certificate(); alert == "" || !asked || gave {
+	asked, gave := s.certificate()
+	switch {
+	case !asked || gave || alert == "" && f.ID() != "http2.connection-lost":
 		return found(f)
+	case alert == "": // TLS 1.3: the handshake was over for the client when the server looked
+		return named("tls.client-cert-required").says(fault.Remote, fault.No,
+			"the server asked for a client certificate, got none, and ended the connection after the handshake: %s", f.Message())
 	}
 	return named("tls.client-cert-required").says(fault.Remote, fault.No,
 		"the server asked for a client certificate, got none, and ended the connection with the alert %s", alert)

@@ -272,7 +272,7 @@ func (x *exam) probeReflection(ctx context.Context) {
 	}
 	version, _, _ := strings.Cut(strings.TrimPrefix(path, "/grpc.reflection."), ".")
 	end(Probe{Status: OK, Summary: plural(len(list), "service", "services") + " in " + round(a.took),
-		Evidence: []Fact{fact("services", "%s", strings.Join(shown, ", ")), fact("version", "%s", version)}})
+		Evidence: []Fact{fact("services", "%s", orNone(strings.Join(shown, ", "))), fact("version", "%s", version)}})
 }
 
 // brokenPath reports a stream of several messages that did not arrive as gRPC:

@@ -243,6 +243,9 @@ var answers = []Patient{
 // serving is a HealthCheckResponse.
 var serving = []byte{8, 1}
 
+// well is a server with nothing wrong.
+var well = peer.Each(peer.OK(serving))
+
 // status is a patient that answers each call with the code.
 func status(c codes.Code, text string) func(*ward) (doctor.Config, error) {
 	return answering(peer.TrailersOnly(int(c), text))
@@ -348,6 +351,7 @@ var watches = []Patient{
 var oddities = []Patient{
 	{Name: "our server with everything", want: Healthy, show: ours(everything, nil)},
 	{Name: "grpc-go's server with everything", want: Healthy, show: theirs(everything, nil)},
+	{Name: "a unix socket", want: Healthy, show: func(w *ward) (doctor.Config, error) { return w.unix(well) }},
 	{Name: "our server without health and reflection", want: Healthy, show: ours(offers{}, nil)},
 	{Name: "grpc-go's server without health and reflection", want: Healthy, show: theirs(offers{}, nil)},
 	{Name: "TLS 1.3", want: Healthy, show: secure(everything, good, trusting)},

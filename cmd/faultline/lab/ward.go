@@ -12,6 +12,8 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -59,6 +61,23 @@ func (w *ward) scripted(s peer.Script, o ...peer.Options) (doctor.Config, error)
 	svc := peer.Serve(l, s, o...)
 	w.onClose(func() error { _ = svc.Close(); return nil })
 	return at(svc.Addr()), nil
+}
+
+// unix serves a script on a unix socket.
+func (w *ward) unix(s peer.Script) (doctor.Config, error) {
+	dir, err := os.MkdirTemp("", "lab")
+	if err != nil {
+		return doctor.Config{}, err
+	}
+	w.onClose(func() error { return os.RemoveAll(dir) })
+	path := filepath.Join(dir, "peer.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return doctor.Config{}, err
+	}
+	svc := peer.Serve(l, s)
+	w.onClose(func() error { _ = svc.Close(); return nil })
+	return doctor.Config{Target: "unix://" + path}, nil
 }
 
 // raw serves bytes.
