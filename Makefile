@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint fuzz bench conformance baseline ci
+.PHONY: help demo test race lint fuzz bench conformance baseline peers ci
 
 SUITE ?= all
 
@@ -31,6 +31,9 @@ conformance: ## SUITE=interop, connect, h2spec or all (the default)
 
 baseline: ## the same suites against grpc-go and net/http
 	go -C conformance run ./cmd/conformance -suite $(SUITE) -baseline
+
+peers: ## calls to and through nginx, haproxy, curl and others, by hand: says what is missing
+	conformance/peers/run
 
 ci: ## everything that must hold before a change is merged
 	.ci/run
