@@ -76,6 +76,11 @@ func (c *call) prepare(ctx context.Context, p *channel.Picked) (string, *fault.F
 	if f != nil {
 		return "", f
 	}
+	if c.watch != nil { // its handlers may have added some, such as a trace's context
+		if f := c.readMetadata(ctx); f != nil {
+			return "", f
+		}
+	}
 	fields := c.scratch.md
 	if len(p.Metadata) > 0 || len(c.caller.cfg.Creds) > 0 || c.creds != nil {
 		fields = append(c.scratch.fields[:0], fields...)

@@ -95,12 +95,14 @@ func (c *call) begin(ctx context.Context, method string, opts []grpc.CallOption,
 	if len(c.caller.cfg.StatsHandlers) > 0 {
 		c.watch = newWatch(c, desc)
 	}
-	return c.readMetadata()
+	return c.readMetadata(c.ctx)
 }
 
-// readMetadata reads the program's metadata into the scratch.
-func (c *call) readMetadata() *fault.Fault {
-	md, ok := metadata.FromOutgoingContext(c.ctx)
+// readMetadata reads the metadata of ctx, which is the program's or has the
+// stats handlers' besides, into the scratch.
+func (c *call) readMetadata(ctx context.Context) *fault.Fault {
+	c.scratch.md = c.scratch.md[:0]
+	md, ok := metadata.FromOutgoingContext(ctx)
 	if !ok || len(md) == 0 {
 		return nil
 	}

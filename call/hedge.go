@@ -139,7 +139,7 @@ func (c *call) request(msgs [][]byte) *fault.Fault {
 	defer c.caller.release(r)
 	c.scratch = &r.scratch
 	defer func() { c.scratch = nil }()
-	if f := c.readMetadata(); f != nil {
+	if f := c.readMetadata(c.ctx); f != nil {
 		return f
 	}
 	if len(msgs) == 1 {

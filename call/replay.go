@@ -104,7 +104,7 @@ func (s *stream) replay(c *call, f *fault.Fault, kept [][]byte) (*call, *fault.F
 	defer c.caller.release(r)
 	next.scratch = &r.scratch
 	defer func() { next.scratch = nil }()
-	if f = next.readMetadata(); f != nil {
+	if f = next.readMetadata(next.ctx); f != nil {
 		return next, f
 	}
 	for {

@@ -160,3 +160,33 @@ func (r *plainRecorder) HandleRPC(_ context.Context, s stats.RPCStats) {
 
 func (*plainRecorder) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
 func (*plainRecorder) HandleConn(context.Context, stats.ConnStats)                       {}
+
+// tracer is a stats.Handler that sends the number of the attempt along, as
+// OpenTelemetry's sends a trace's context.
+type tracer struct {
+	recorder
+	n atomic.Int32
+}
+
+func (h *tracer) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	md = metadata.Join(md, metadata.Pairs("attempt", fmt.Sprint(h.n.Add(1))))
+	return metadata.NewOutgoingContext(context.WithValue(ctx, tag{}, &h.recorder), md)
+}
+
+// What handlers add to an attempt's metadata is sent with that attempt.
+func TestHandlersAddMetadata(t *testing.T) {
+	for form, do := range forms {
+		t.Run(form, func(t *testing.T) {
+			var r requests
+			against(t, r.noting(peer.RST(http2.ErrCodeRefusedStream), peer.OK(text("pong"))), Config{StatsHandlers: []stats.Handler{new(tracer)}}, func(t *testing.T, c *Caller) {
+				if got, err := do(c, metadata.AppendToOutgoingContext(context.Background(), "k", "v")); err != nil || got != "pong" {
+					t.Fatalf("%q, %+v", got, err)
+				}
+			})
+			if a, k := r.values("attempt"), r.values("k"); !slices.Equal(a, []string{"1", "2"}) || !slices.Equal(k, []string{"v", "v"}) {
+				t.Errorf("attempt %q, k %q, want 1 and 2, and twice v", a, k)
+			}
+		})
+	}
+}
