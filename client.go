@@ -120,6 +120,7 @@ func (cc *ClientConn) Close() error {
 	g := cc.divert
 	cc.divertMu.Unlock()
 	cc.ch.Close()
+	cc.caller.Close()
 	if g != nil {
 		return g.Close()
 	}

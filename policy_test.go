@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -75,5 +76,28 @@ func TestHealthOfAServer(t *testing.T) {
 			t.Fatalf("after the server began to serve: %v", err)
 		}
 		cc.WaitForStateChange(ctx, cc.GetState())
+	}
+}
+
+func TestCloseEndsForgottenStreams(t *testing.T) {
+	l := listen(t)
+	serve(t, l, &service{})
+	cc := dial(t, l.Addr().String())
+	ended := make(chan error, 1)
+	st, err := testgrpc.NewTestServiceClient(cc).FullDuplexCall(context.Background(), grpc.OnFinish(func(err error) { ended <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = cc.Close()
+	select {
+	case err := <-ended:
+		if !fault.CallClosed.Is(err) {
+			t.Errorf("the stream ended with %v", err)
+		}
+	case <-timeout(t).Done():
+		t.Fatal("the stream outlives its client")
+	}
+	if _, err := st.Recv(); !fault.CallClosed.Is(err) {
+		t.Errorf("Recv: %v", err)
 	}
 }

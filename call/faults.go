@@ -62,9 +62,9 @@ func (e *contextEnd) Error() string { return e.cause.Error() }
 // Unwrap returns both.
 func (e *contextEnd) Unwrap() []error { return []error{e.err, e.cause} }
 
-// endOf returns why ctx ended, and the code. A deadline that has passed counts
+// endOf returns the code for the end of ctx, and why it ended. A deadline that has passed counts
 // as having ended it, even if its timer has yet to run.
-func endOf(ctx context.Context) (cause error, code codes.Code) {
+func endOf(ctx context.Context) (code codes.Code, cause error) {
 	err := ctx.Err()
 	if err == nil {
 		err = context.DeadlineExceeded
@@ -80,12 +80,12 @@ func endOf(ctx context.Context) (cause error, code codes.Code) {
 	case !errors.Is(cause, err):
 		cause = &contextEnd{err, cause}
 	}
-	return cause, code
+	return code, cause
 }
 
 // early is the fault of a call whose context ended before it began.
 func (c *call) early() *fault.Fault {
-	cause, code := endOf(c.ctx)
+	code, cause := endOf(c.ctx)
 	a := fault.Args{Code: code, Side: fault.Local, Processed: fault.No, Cause: cause, Evidence: &fault.Evidence{Method: c.method}}
 	if code == codes.Canceled {
 		return fault.CallCancelled.Newf(a, "the call was canceled before it began%s", ownWords(cause))
@@ -103,7 +103,7 @@ func ownWords(cause error) string {
 
 // interrupted is the fault of a call whose context ended while it waited.
 func (c *call) interrupted(waiting string) *fault.Fault {
-	cause, code := endOf(c.ctx)
+	code, cause := endOf(c.ctx)
 	return c.ended(waiting, cause, code, ownWords(cause))
 }
 
@@ -158,7 +158,7 @@ func (c *call) pickFault(err error) *fault.Fault {
 	var pi *channel.PickInterrupted
 	switch {
 	case errors.As(err, &pi):
-		cause, code := endOf(c.ctx)
+		code, cause := endOf(c.ctx)
 		words := ownWords(cause)
 		if pi.Last == nil {
 			return c.ended(pi.Phase, cause, code, words)
@@ -199,7 +199,7 @@ func (c *call) late(f *fault.Fault) *fault.Fault {
 	if f.Evidence().Answered {
 		waiting = waitMessage
 	}
-	cause, _ := endOf(c.ctx)
+	_, cause := endOf(c.ctx)
 	g := c.ended(waiting, &contextEnd{err: context.DeadlineExceeded, cause: errors.Join(cause, f)}, codes.DeadlineExceeded, ownWords(cause))
 	return g.WithProcessed(f.Processed()).WithDetails(f.Details())
 }
