@@ -13,6 +13,7 @@ import (
 // Names of the engines.
 const (
 	engineFaultline = "faultline"
+	enginePolicies  = "faultline-policies"
 	engineGRPC      = "grpc-go"
 	engineWindows   = "grpc-go-win"
 	engineConnect   = "connect-go"

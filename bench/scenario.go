@@ -5,6 +5,7 @@ package main
 // Names of the lanes a run can compare. A lane is a client engine and a server engine.
 const (
 	laneFaultline = "faultline"
+	lanePolicies  = "faultline-policies"
 	laneGRPC      = "grpc-go"
 	laneWindows   = "grpc-go-win"
 	laneConnect   = "connect-go"
@@ -23,6 +24,7 @@ type lane struct {
 // lanes lists every lane in the order in which they take their turn within a round.
 var lanes = []lane{
 	{laneFaultline, engineFaultline, engineFaultline},
+	{lanePolicies, enginePolicies, enginePolicies},
 	{laneGRPC, engineGRPC, engineGRPC},
 	{laneWindows, engineWindows, engineWindows},
 	{laneConnect, engineConnect, engineConnect},
@@ -51,7 +53,7 @@ type workload struct {
 	size     int  // bytes of payload in each message, both ways
 	metadata bool // every call has a deadline and three metadata fields, one of which varies
 	sleepMS  int  // the handler sleeps this long
-	mixed    bool // also with only one end ours
+	mixed    bool // also with only one end ours, and with policies
 	noEcho   bool // a raw echo says nothing here
 }
 
@@ -61,7 +63,7 @@ func (w workload) idle() bool { return w.kind == idleConns || w.kind == idleStre
 // runs tells whether lane l takes part in w.
 func (w workload) runs(l lane) bool {
 	switch l.name {
-	case laneOurClient, laneOurServer:
+	case laneOurClient, laneOurServer, lanePolicies:
 		return w.mixed
 	case laneEcho:
 		return !w.noEcho
