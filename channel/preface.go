@@ -18,7 +18,12 @@ const maxSample = 128
 
 // prefaceFault says why a connection ended before the peer's SETTINGS.
 func (l *link) prefaceFault(err error) *fault.Fault {
-	return prefaceFault(err, l.evidence(), l.plain, errors.Is(l.attempt.ctx.Err(), context.DeadlineExceeded))
+	f := prefaceFault(err, l.evidence(), l.plain, errors.Is(l.attempt.ctx.Err(), context.DeadlineExceeded))
+	var ce *h2.ConnError
+	if l.plain && f.Entry() == fault.HTTP2ConnectionLost && errors.As(err, &ce) && ce.Kind == h2.Lost && len(ce.First) == 0 {
+		return l.hungUp(f)
+	}
+	return f
 }
 
 // prefaceFault says why a connection ended before the peer's SETTINGS: late

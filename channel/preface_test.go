@@ -41,8 +41,8 @@ func TestPrefaceRows(t *testing.T) {
 		{"redis", says("-ERR unknown command 'PRI'\r\n"), row(fault.HTTP2NotHTTP2), func(e fault.Evidence) bool { return strings.HasPrefix(e.Sample, "-ERR") }},
 		{"short", says("x"), row(fault.HTTP2NotHTTP2), func(e fault.Evidence) bool { return e.Sample == "x" }},
 		{"tls handshake", says("\x16\x03\x03\x00\x7a\x02"), row(fault.HTTP2TLSPeer), nil},
-		// Go's TLS server hangs up on what is no TLS; others send an alert.
-		{"go's tls server", serveTLS(&tls.Config{Certificates: []tls.Certificate{ca.issue(nil)}}), row(fault.HTTP2ConnectionLost), nil},
+		// Go's TLS server hangs up on what is no TLS, and is asked again; others send an alert.
+		{"go's tls server", serveTLS(&tls.Config{Certificates: []tls.Certificate{ca.issue(nil)}}), row(fault.HTTP2TLSPeer), nil},
 		{"tls alert", says("\x15\x03\x01\x00\x02\x02\x46"), row(fault.HTTP2TLSPeer), nil},
 		{"bad settings", says("\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\xff\xff\xff\xff"), row(fault.HTTP2NotHTTP2), nil},
 		{"hangs up", says(""), row(fault.HTTP2ConnectionLost), nil},

@@ -5,12 +5,12 @@ package doctor
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"time"
 
+	"github.com/faultline-rpc/faultline/channel"
 	"github.com/faultline-rpc/faultline/fault"
 )
 
@@ -30,7 +30,7 @@ func (x *exam) secondOpinion(ctx context.Context, r *route, n *Finding) *Finding
 			return named("tls.plaintext-peer").says(fault.Remote, fault.No, "%s does not answer a TLS handshake, but does answer in cleartext", r.addr.Addr)
 		}
 	case "http2.connection-lost", "http2.preface-timeout", "http2.http1-peer":
-		if x.cfg.TLS == nil && x.speaks(ctx, r, tlsHello) {
+		if x.cfg.TLS == nil && x.speaks(ctx, r, channel.AnswersTLS) {
 			return named("http2.tls-peer").says(fault.Remote, fault.No, "%s does not speak cleartext HTTP/2, but does answer a TLS handshake", r.addr.Addr)
 		}
 	}
@@ -46,26 +46,6 @@ func (x *exam) speaks(ctx context.Context, r *route, try func(context.Context, n
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	return try(ctx, nc)
-}
-
-// tlsHello reports whether the answer to a ClientHello is a TLS record (RFC
-// 8446 section 5.1), an alert for instance. Nothing is verified or kept.
-func tlsHello(ctx context.Context, nc net.Conn) bool {
-	rec := &recorder{Conn: nc}
-	err := tls.Client(rec, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS10}).HandshakeContext(ctx)
-	return err == nil || len(rec.first) >= 2 && rec.first[0] >= 20 && rec.first[0] <= 24 && rec.first[1] == 3
-}
-
-// recorder keeps the first bytes read.
-type recorder struct {
-	net.Conn
-	first []byte // the reader's
-}
-
-func (r *recorder) Read(p []byte) (int, error) {
-	n, err := r.Conn.Read(p)
-	r.first = append(r.first, p[:min(n, 8-min(8, len(r.first)))]...)
-	return n, err
 }
 
 // clearly reports whether the answer to the preface is HTTP/2 (SETTINGS on

@@ -4,7 +4,6 @@ package doctor
 
 import (
 	"bytes"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -135,26 +134,5 @@ func TestNearest(t *testing.T) {
 		if got := nearest(name, names); got != want {
 			t.Errorf("nearest to %.30q is %q, want %q", name, got, want)
 		}
-	}
-}
-
-func TestRecorder(t *testing.T) {
-	a, b := net.Pipe()
-	defer a.Close()
-	go func() {
-		for range 5 {
-			b.Write([]byte("abc"))
-		}
-		b.Close()
-	}()
-	r := &recorder{Conn: a}
-	buf := make([]byte, 2)
-	for {
-		if _, err := r.Read(buf); err != nil {
-			break
-		}
-	}
-	if string(r.first) != "abcabcab" {
-		t.Errorf("the first bytes are %q", r.first)
 	}
 }
