@@ -84,7 +84,9 @@ func tlsFault(err error, ev fault.Evidence) *fault.Fault {
 	e, side := textEntry(err.Error())
 	a.Side = side
 	if e == fault.TLSNoALPN {
+		// The cause's text ends in advice to users of grpc-go; it stays the cause.
 		ev.ALPN = []string{"h2"}
+		return e.Newf(a, "%s did not choose h2, which gRPC needs, by ALPN", ev.Address)
 	}
 	return e.New(a)
 }

@@ -94,8 +94,8 @@ type ConnHandler interface {
 	NewStream(b *Block) *Stream
 	// BatchEnd is called after the frames of one read have been delivered.
 	BatchEnd()
-	// GoAway is called for each GOAWAY received, after the streams above its
-	// last id have been closed with it.
+	// GoAway is called for each GOAWAY received, before the streams above its
+	// last id are told.
 	GoAway(*GoAwayError)
 	// Closed is called once, after every stream has been told and the net.Conn
 	// is closed. err says why and is never nil.

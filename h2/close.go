@@ -333,10 +333,10 @@ func (c *Conn) onGoAway(p []byte) *ConnError {
 		}
 	}
 	c.mu.Unlock()
+	c.h.GoAway(g) // first: who repeats a refused call must not get this connection again
 	for _, s := range refused {
 		s.h.OnClose(g)
 	}
-	c.h.GoAway(g)
 	return nil
 }
 
