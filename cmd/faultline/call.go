@@ -140,7 +140,6 @@ func (f *callFlags) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer r.Close()
 		return f.reflected(ctx, rctx, cc, r)
 	}
 	m, err := dyn.FindMethod(ctx, src, f.service, f.method)
@@ -204,10 +203,10 @@ func (f *callFlags) missing(ctx context.Context, cc grpc.ClientConnInterface, wh
 	res, err := dyn.Blind(ctx, cc, "/"+f.text, false, nil, func([]byte) error { return nil })
 	f.log.answer("trailers", res.Trailer)
 	flt, ok := fault.From(err)
-	if !ok || flt.Code().String() != "Unimplemented" && !beneath(flt) {
+	switch {
+	case !ok || flt.Layer() == fault.LayerHandler && flt.Code().String() != "Unimplemented":
 		return f.conn.usagef("%v", why)
-	}
-	if beneath(flt) {
+	case flt.Layer() != fault.LayerHandler:
 		return f.failed(flt, "")
 	}
 	hint := ""
@@ -244,12 +243,22 @@ func (f *callFlags) blind(ctx context.Context, cc grpc.ClientConnInterface) erro
 	ctx, cancel := f.conn.bounded(metadata.NewOutgoingContext(ctx, f.rpc))
 	defer cancel()
 	n := 0
-	res, err := dyn.Blind(ctx, cc, "/"+f.text, true, func(md metadata.MD) { f.log.answer("headers", md) }, func(b []byte) error {
-		n++
+	var held []byte // the last message: a unary call that fails has none to show
+	show := func() error {
 		return writeLine(f.cmd.OutOrStdout(), struct {
 			Bytes []byte `json:"bytes"`
-		}{b})
+		}{held})
+	}
+	res, err := dyn.Blind(ctx, cc, "/"+f.text, true, func(md metadata.MD) { f.log.answer("headers", md) }, func(b []byte) (err error) {
+		if n++; n > 1 {
+			err = show()
+		}
+		held = append([]byte{}, b...)
+		return err
 	}, f.options()...)
+	if n > 1 || n == 1 && err == nil {
+		err = errors.Join(err, show())
+	}
 	return f.over(res, err, 1, n)
 }
 
@@ -262,10 +271,11 @@ func writeLine(w io.Writer, v any) error {
 }
 
 func (f *callFlags) options() []grpc.CallOption {
+	opts := []grpc.CallOption{grpc.MaxCallRecvMsgSize(int(f.conn.maxMessage))}
 	if f.compress == "gzip" {
-		return []grpc.CallOption{grpc.UseCompressor("gzip")}
+		opts = append(opts, grpc.UseCompressor("gzip"))
 	}
-	return nil
+	return opts
 }
 
 // call makes the call of a method that is known.
@@ -320,6 +330,7 @@ func (f *callFlags) over(res dyn.Result, err error, sent, received int) error {
 // failed reports the fault; another hint than its usual one may be given.
 func (f *callFlags) failed(flt *fault.Fault, hint string) error {
 	f.log.flush()
+	flt = f.conn.unmask(flt)
 	if hint == "" {
 		hint = f.conn.hint(flt)
 	}

@@ -74,7 +74,7 @@ func (f *connFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.expand, "expand-headers", false, "replace ${NAME} in metadata by the environment's variable")
 	fl.Var(&f.timeout, "timeout", "the most that everything may take, as `time` such as 5s, or seconds (default: 30s for reflection and for calls without streams)")
 	fl.Var(&f.connectTimeout, "connect-timeout", "the most that one attempt to connect may take, as `time` such as 5s, or seconds")
-	fl.Var(&f.maxMessage, "max-msg-size", "the largest message accepted, in `bytes`; KiB, MiB and GiB may follow")
+	fl.Var(&f.maxMessage, "max-msg-size", "the largest message of the answer accepted, in `bytes`; KiB, MiB and GiB may follow")
 }
 
 // addRPC adds what calls to the method alone have.
@@ -118,7 +118,6 @@ func (f *connFlags) dial(text string, sink event.Sink) (*faultline.ClientConn, e
 	opts := []faultline.DialOption{
 		faultline.WithTransportCredentials(creds), faultline.WithUserAgent(agent),
 		faultline.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: time.Duration(f.connectTimeout)}),
-		faultline.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(int(f.maxMessage))),
 	}
 	if f.authority != "" {
 		opts = append(opts, faultline.WithAuthority(f.authority))

@@ -117,7 +117,6 @@ func withReflection(ctx context.Context, conn *connFlags, target string, do func
 	if err != nil {
 		return err
 	}
-	defer r.Close()
 	ctx, cancel := conn.bounded(ctx)
 	defer cancel()
 	return do(ctx, r)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command faultline shows what Faultline's failures tell, and serves a test service to try clients on.
+// Command faultline calls gRPC servers, explains why calls fail, and shows what Faultline's failures tell.
 package main
 
 import (

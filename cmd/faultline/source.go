@@ -75,13 +75,14 @@ const noReflection = "the server offers no reflection: describe its services wit
 // sourceFailed reports what went wrong with a source.
 func (f *connFlags) sourceFailed(err error, asJSON bool, cmd *cobra.Command) error {
 	if flt, ok := fault.From(err); ok {
+		flt = f.unmask(flt)
 		hint := f.hint(flt)
 		if flt.Code().String() == "Unimplemented" {
 			hint = noReflection
 		}
 		return failed(flt, hint, asJSON, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
-	if errors.Is(err, dyn.Silent) {
+	if errors.Is(err, dyn.ErrSilent) {
 		return f.usagef("%v; %s", err, noReflection)
 	}
 	return f.usagef("%v", err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -27,6 +28,7 @@ import (
 const (
 	maxFiles     = 10_000
 	maxFileBytes = 256 << 20
+	maxAnswer    = 64 << 20 // one message, in bytes
 )
 
 // reflectionMethods are tried in this order; their messages are the same on
@@ -37,12 +39,12 @@ var reflectionMethods = []string{
 }
 
 // Reflection is a [Source] that asks the server, once for each file
-// (https://github.com/grpc/grpc/blob/master/doc/server-reflection.md).
+// (https://github.com/grpc/grpc/blob/master/doc/server-reflection.md). Each
+// question has a stream of its own, which ends with it: whatever stands in for
+// a server answers that as it answers other calls.
 type Reflection struct {
 	conn   grpc.ClientConnInterface
-	opts   []grpc.CallOption
-	cancel context.CancelFunc
-	stream grpc.ClientStream // nil until asked
+	method string // the version that answered; "" until asked
 
 	protos map[string]*descriptorpb.FileDescriptorProto
 	bytes  int
@@ -51,78 +53,65 @@ type Reflection struct {
 }
 
 // NewReflection makes a source that asks the server at the other end of conn.
-// Close it.
-func NewReflection(conn grpc.ClientConnInterface, opts ...grpc.CallOption) *Reflection {
-	return &Reflection{conn: conn, opts: opts, protos: map[string]*descriptorpb.FileDescriptorProto{}, files: new(protoregistry.Files)}
-}
-
-// Close ends the stream to the server.
-func (r *Reflection) Close() {
-	if r.cancel != nil {
-		r.cancel()
-	}
-	r.stream, r.cancel = nil, nil
+func NewReflection(conn grpc.ClientConnInterface) *Reflection {
+	return &Reflection{conn: conn, protos: map[string]*descriptorpb.FileDescriptorProto{}, files: new(protoregistry.Files)}
 }
 
 // String implements Source.
 func (r *Reflection) String() string { return "the server's reflection" }
 
-// Silent is the error of a reflection service that ends its stream without an
+// ErrSilent is the error of a reflection service that ends its stream without an
 // answer.
-var Silent = errors.New("the server's reflection service ended without an answer")
+var ErrSilent = errors.New("the server's reflection service ended without an answer")
 
-// ask sends one question. The first picks the version. A stream that ended
-// since the last question is opened again.
+// ask sends one question. The first picks the version.
 func (r *Reflection) ask(ctx context.Context, q *reflectpb.ServerReflectionRequest) (*reflectpb.ServerReflectionResponse, error) {
-	if r.stream != nil {
-		if a, err := exchange(r.stream, q); err == nil {
-			return a, nil
-		}
-		r.Close()
+	if r.method != "" {
+		return r.exchange(ctx, r.method, q)
 	}
 	var first error
 	for _, method := range reflectionMethods {
-		sctx, cancel := context.WithCancel(ctx)
-		a, err := r.open(sctx, method, q)
+		a, err := r.exchange(ctx, method, q)
 		if err == nil {
-			r.cancel = cancel
+			r.method = method
 			return a, nil
 		}
-		cancel()
-		first = cmpErr(first, err)
 		if status.Code(err) != codes.Unimplemented {
-			// What v1 was refused for says more, unless it was for being v1.
-			if status.Code(first) == codes.Unimplemented {
-				first = err
-			}
-			break
+			return nil, err
 		}
+		first = cmpErr(first, err)
 	}
 	return nil, first
 }
 
-func (r *Reflection) open(ctx context.Context, method string, q *reflectpb.ServerReflectionRequest) (*reflectpb.ServerReflectionResponse, error) {
-	s, err := r.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method, r.opts...)
+// tidyTime is what a server has to end a stream whose answer has come.
+const tidyTime = time.Second
+
+func (r *Reflection) exchange(ctx context.Context, method string, q *reflectpb.ServerReflectionRequest) (*reflectpb.ServerReflectionResponse, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, err := r.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method, grpc.MaxCallRecvMsgSize(maxAnswer))
 	if err != nil {
 		return nil, err
 	}
-	a, err := exchange(s, q)
-	if err == nil {
-		r.stream = s
-	}
-	return a, err
-}
-
-func exchange(s grpc.ClientStream, q *reflectpb.ServerReflectionRequest) (*reflectpb.ServerReflectionResponse, error) {
 	if err := s.SendMsg(q); err != nil && !errors.Is(err, io.EOF) { // after EOF RecvMsg says why
 		return nil, err
 	}
+	_ = s.CloseSend() // its error is the stream's
 	a := new(reflectpb.ServerReflectionResponse)
-	err := s.RecvMsg(a)
-	if errors.Is(err, io.EOF) {
-		return nil, Silent
+	if err = s.RecvMsg(a); err == nil && a.GetMessageResponse() == nil {
+		return nil, ErrSilent
 	}
-	return a, err
+	if err == nil {
+		patience := time.AfterFunc(tidyTime, cancel)
+		defer patience.Stop()
+		_ = s.RecvMsg(new(reflectpb.ServerReflectionResponse)) // the answer is there, however it ends
+		return a, nil
+	}
+	if errors.Is(err, io.EOF) {
+		return nil, ErrSilent
+	}
+	return nil, err
 }
 
 // Services implements Source.
@@ -175,33 +164,28 @@ func (r *Reflection) Find(ctx context.Context, name protoreflect.FullName) (prot
 	return d, nil
 }
 
-// notFound looks for a name like it, as far as that is known.
+// maxServices bounds how many services are looked at for a name like one that
+// is not there.
+const maxServices = 20
+
+// notFound looks for a name like it.
 func (r *Reflection) notFound(ctx context.Context, name protoreflect.FullName) error {
-	all := names(r.files)
-	if services, err := r.Services(ctx); err == nil {
-		all = append(all, services...)
-		if i := slices.Index(services, near.Name(string(name.Parent()), services)); i >= 0 {
-			if s, ok := r.service(ctx, protoreflect.FullName(services[i])); ok {
-				for j := range s.Methods().Len() {
-					all = append(all, string(s.Methods().Get(j).FullName()))
-				}
-			}
+	services, err := r.Services(ctx)
+	if err == nil && near.Name(string(name), services) == "" {
+		for _, s := range services[:min(len(services), maxServices)] {
+			r.load(ctx, protoreflect.FullName(s))
 		}
 	}
+	all := append(names(r.files), services...)
 	return &NotFound{Name: string(name), Source: r.String(), Nearest: near.Name(string(name), all)}
 }
 
-func (r *Reflection) service(ctx context.Context, name protoreflect.FullName) (protoreflect.ServiceDescriptor, bool) {
+// load gets the files of a service, if it can.
+func (r *Reflection) load(ctx context.Context, name protoreflect.FullName) {
 	a, err := r.ask(ctx, &reflectpb.ServerReflectionRequest{MessageRequest: &reflectpb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: string(name)}})
-	if err != nil || r.take(ctx, a) != nil {
-		return nil, false
+	if err == nil {
+		_ = r.take(ctx, a) // what it got is there
 	}
-	d, err := r.files.FindDescriptorByName(name)
-	if err != nil {
-		return nil, false
-	}
-	s, ok := d.(protoreflect.ServiceDescriptor)
-	return s, ok
 }
 
 // Extension implements Source.
