@@ -40,6 +40,17 @@ func onEveryNetwork(t *testing.T, f func(t *testing.T, client, server net.Conn))
 	}
 }
 
+func inRealTime(t *testing.T, f func(t *testing.T, client, server net.Conn)) {
+	for _, n := range networks {
+		if n.name != "simnet far away" {
+			t.Run(n.name, func(t *testing.T) {
+				client, server := n.pipe()
+				f(t, client, server)
+			})
+		}
+	}
+}
+
 // answered is what x/net's transport received.
 type answered struct {
 	status  int
@@ -100,8 +111,10 @@ func TestServerDialogue(t *testing.T) {
 	})
 }
 
+// x/net's server keeps channels in pools of its package, which cannot be shared
+// between bubbles: this dialogue is played in real time.
 func TestClientDialogue(t *testing.T) {
-	onEveryNetwork(t, func(t *testing.T, client, server net.Conn) {
+	inRealTime(t, func(t *testing.T, client, server net.Conn) {
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
