@@ -34,7 +34,8 @@ JSON messages one after another to a method that takes a stream.
 If the server has no reflection and there is no data, the call is made all the
 same, with an empty message, and the answer is shown as bytes: that is enough to
 see how a server fails. If reflection does not know the method, the server is
-asked for it without any message, so that the answer is its own.
+asked for it without any message, so that the answer is its own. If a peer hangs
+up on --plaintext, one TLS handshake shows whether that was why.
 
 ` + connHelp + `
 -v shows, on standard error, each step of the connection with its time, what
