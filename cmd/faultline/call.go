@@ -331,7 +331,6 @@ func (f *callFlags) over(res dyn.Result, err error, sent, received int) error {
 // failed reports the fault; another hint than its usual one may be given.
 func (f *callFlags) failed(flt *fault.Fault, hint string) error {
 	f.log.flush()
-	flt = f.conn.unmask(flt)
 	if hint == "" {
 		hint = f.conn.hint(flt)
 	}

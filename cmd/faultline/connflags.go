@@ -132,6 +132,18 @@ func (f *connFlags) dial(text string, sink event.Sink) (*faultline.ClientConn, e
 }
 
 func (f *connFlags) creds() (credentials.TransportCredentials, error) {
+	cfg, err := f.tls()
+	switch {
+	case err != nil:
+		return nil, err
+	case cfg == nil:
+		return insecure.NewCredentials(), nil
+	}
+	return credentials.NewTLS(cfg), nil
+}
+
+// tls reads the flags about transport security; nil is cleartext.
+func (f *connFlags) tls() (*tls.Config, error) {
 	if f.plaintext {
 		for _, other := range []struct {
 			name string
@@ -141,7 +153,7 @@ func (f *connFlags) creds() (credentials.TransportCredentials, error) {
 				return nil, f.usagef("--plaintext and --%s are given, want one of them", other.name)
 			}
 		}
-		return insecure.NewCredentials(), nil
+		return nil, nil
 	}
 	if f.insecure && f.cacert != "" {
 		return nil, f.usagef("--insecure and --cacert are given, want one of them")
@@ -159,7 +171,7 @@ func (f *connFlags) creds() (credentials.TransportCredentials, error) {
 	}
 	switch {
 	case f.cert == "" && f.key == "":
-		return credentials.NewTLS(cfg), nil
+		return cfg, nil
 	case f.key == "":
 		return nil, f.usagef("--cert %s is given without --key, want both or neither", f.cert)
 	case f.cert == "":
@@ -170,7 +182,7 @@ func (f *connFlags) creds() (credentials.TransportCredentials, error) {
 		return nil, f.usagef("--cert %s and --key %s cannot be used: %v", f.cert, f.key, bare(err))
 	}
 	cfg.Certificates = []tls.Certificate{pair}
-	return credentials.NewTLS(cfg), nil
+	return cfg, nil
 }
 
 // bare takes the path off an error that is shown next to it.

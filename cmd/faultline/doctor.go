@@ -4,16 +4,12 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
+	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc/metadata"
 
 	"github.com/faultline-rpc/faultline"
 	"github.com/faultline-rpc/faultline/cmd/faultline/lab"
@@ -67,12 +63,10 @@ const doctorExample = `  faultline doctor api.example.com:443
   faultline doctor --lab`
 
 type doctorFlags struct {
-	plaintext, insecure, asJSON, lab, noProxy bool
-	cacert, cert, key, authority, serverName  string
-	headers                                   []string
-	timeout, watch, keepalive                 time.Duration
-	method, data, compress, service           string
-	maxMessage                                int
+	conn                            connFlags
+	asJSON, lab                     bool
+	watch, keepalive                time.Duration
+	method, data, compress, service string
 }
 
 func newDoctor() *cobra.Command {
@@ -100,21 +94,15 @@ func newDoctor() *cobra.Command {
 		},
 	}
 	fl := cmd.Flags()
-	fl.BoolVar(&f.plaintext, "plaintext", false, "speak cleartext HTTP/2 instead of TLS")
-	fl.BoolVar(&f.insecure, "insecure", false, "do not verify the server's certificate")
-	fl.StringVar(&f.cacert, "cacert", "", "the PEM `file` with the authorities to trust instead of the system's")
-	fl.StringVar(&f.cert, "cert", "", "the PEM `file` with the client's certificate chain; needs --key")
-	fl.StringVar(&f.key, "key", "", "the PEM `file` with the certificate's private key; needs --cert")
-	fl.StringVar(&f.authority, "authority", "", "the `host` to send as :authority, and to verify the certificate for")
-	fl.StringVar(&f.serverName, "server-name", "", "the `host` to verify the certificate for")
-	fl.StringArrayVarP(&f.headers, "header", "H", nil, "metadata to send with calls, as `name: value`; may be repeated")
-	fl.DurationVar(&f.timeout, "timeout", doctor.DefaultTimeout, "the most that one probe may take")
-	fl.BoolVar(&f.noProxy, "no-proxy", false, "ignore HTTPS_PROXY")
+	f.conn.add(cmd)
+	probe, connect := fl.Lookup("timeout"), fl.Lookup("connect-timeout")
+	f.conn.timeout, f.conn.connectTimeout = seconds(doctor.DefaultTimeout), 0
+	probe.Usage, probe.DefValue = "the most that one probe may take, as `time` such as 5s, or seconds", doctor.DefaultTimeout.String()
+	connect.Usage, connect.DefValue = "the same for dial, tls and http2, as `time`, if it is another", ""
 	fl.StringVar(&f.service, "service", "", "the `name` of the service whose health is asked for; empty is the whole server")
 	fl.StringVar(&f.method, "method", "", "call `package.Service/Method` too")
-	fl.StringVarP(&f.data, "data", "d", "", "the `JSON` message for --method")
+	fl.StringVarP(&f.data, "data", "d", "", "the `JSON` message for --method; @ reads it from standard input, @FILE from a file")
 	fl.StringVar(&f.compress, "compress", "", "the compression `name` of the request for --method, such as gzip")
-	fl.IntVar(&f.maxMessage, "max-msg-size", 4<<20, "the largest message accepted, in `bytes`")
 	fl.DurationVar(&f.watch, "watch", 0, "hold a connection and a stream for this long and tell who ends them")
 	fl.DurationVar(&f.keepalive, "keepalive", 0, "send a PING this often during --watch, as clients with keepalive do")
 	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object, for machines")
@@ -122,98 +110,66 @@ func newDoctor() *cobra.Command {
 	return cmd
 }
 
-// config reads the flags. The error is one of usage, or says which file cannot
-// be read.
-func (f *doctorFlags) config(target string) (doctor.Config, error) {
-	cfg := doctor.Config{Target: target, Authority: f.authority, UserAgent: "faultline-doctor/" + faultline.Version, Timeout: f.timeout,
-		Service: f.service, Method: f.method, Data: []byte(f.data), Compress: f.compress, MaxMessage: f.maxMessage,
-		Watch: f.watch, Ping: f.keepalive, NoProxy: f.noProxy}
+// config reads the flags. The error is one of usage.
+func (f *doctorFlags) config(target string, stdin io.Reader) (cfg doctor.Config, err error) {
 	switch {
-	case f.timeout <= 0:
-		return cfg, usagef("doctor: --timeout %v is no time, want more than 0, such as 5s", f.timeout)
 	case f.watch < 0:
 		return cfg, usagef("doctor: --watch %v is negative, want a time such as 5m", f.watch)
 	case f.keepalive < 0:
 		return cfg, usagef("doctor: --keepalive %v is negative, want a time such as 30s", f.keepalive)
 	case f.keepalive > 0 && f.watch == 0:
 		return cfg, usagef("doctor: --keepalive is given without --watch, want both")
-	case f.maxMessage <= 0:
-		return cfg, usagef("doctor: --max-msg-size %d is no size, want at least 1", f.maxMessage)
 	case f.data != "" && f.method == "":
 		return cfg, usagef("doctor: --data is given without --method, want both")
 	case f.compress != "" && f.method == "":
 		return cfg, usagef("doctor: --compress is given without --method, want both")
-	case f.authority != "" && f.serverName != "" && f.authority != f.serverName:
-		return cfg, usagef("doctor: --authority %s and --server-name %s differ, want one of them, or the same twice", f.authority, f.serverName)
+	case f.conn.authority != "" && f.conn.serverName != "" && f.conn.authority != f.conn.serverName:
+		return cfg, usagef("doctor: --authority %s and --server-name %s differ, want one of them, or the same twice", f.conn.authority, f.conn.serverName)
 	}
+	agent := "faultline-doctor/" + faultline.Version
+	if f.conn.userAgent != "" {
+		agent = f.conn.userAgent + " " + agent
+	}
+	cfg = doctor.Config{Authority: f.conn.authority, UserAgent: agent, NoProxy: f.conn.noProxy, Service: f.service, Method: f.method,
+		Timeout: time.Duration(f.conn.timeout), ConnectTimeout: time.Duration(f.conn.connectTimeout), MaxMessage: int(f.conn.maxMessage),
+		Compress: f.compress, Watch: f.watch, Ping: f.keepalive}
 	if f.method != "" {
 		if err := doctor.CheckMethod(f.method); err != nil {
 			return cfg, usagef("doctor: --method %v", err)
 		}
 	}
-	var err error
-	if cfg.Metadata, err = f.metadata(); err != nil {
+	if cfg.Target, err = f.conn.target(target); err != nil {
 		return cfg, err
 	}
-	cfg.TLS, err = f.tls()
+	if cfg.TLS, err = f.conn.tls(); err != nil {
+		return cfg, err
+	}
+	if cfg.Metadata, err = f.conn.metadata("--header", f.conn.headers); err != nil {
+		return cfg, err
+	}
+	if cfg.ReflectionMetadata, err = f.conn.metadata("--reflect-header", f.conn.reflectHeaders); err != nil {
+		return cfg, err
+	}
+	cfg.Data, err = f.message(stdin)
 	return cfg, err
 }
 
-func (f *doctorFlags) metadata() (metadata.MD, error) {
-	md := metadata.MD{}
-	for _, h := range f.headers {
-		name, value, ok := strings.Cut(h, ":")
-		if name = strings.ToLower(strings.TrimSpace(name)); !ok || name == "" {
-			return nil, usagef("doctor: --header %q is no header, want 'name: value'", h)
-		}
-		md.Append(name, strings.TrimSpace(value))
-	}
-	return md, nil
-}
-
-// tls reads the flags about transport security; nil is cleartext.
-func (f *doctorFlags) tls() (*tls.Config, error) {
-	if f.plaintext {
-		for _, other := range []struct {
-			name string
-			set  bool
-		}{{"insecure", f.insecure}, {"cacert", f.cacert != ""}, {"cert", f.cert != ""}, {"key", f.key != ""}, {"server-name", f.serverName != ""}} {
-			if other.set {
-				return nil, usagef("doctor: --plaintext and --%s are given, want one of them", other.name)
-			}
-		}
-		return nil, nil
-	}
-	cfg := &tls.Config{ServerName: f.serverName, InsecureSkipVerify: f.insecure}
-	if f.cacert != "" {
-		text, err := os.ReadFile(f.cacert)
-		if err != nil {
-			return nil, usagef("doctor: --cacert %s cannot be read: %v; want a PEM file with certificates", f.cacert, errors.Unwrap(err))
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(text) {
-			return nil, usagef("doctor: --cacert %s holds no certificate, want a PEM file with some", f.cacert)
-		}
-	}
-	if f.cert == "" && f.key == "" {
-		return cfg, nil
-	}
-	switch {
-	case f.key == "":
-		return nil, usagef("doctor: --cert %s is given without --key, want both or neither", f.cert)
-	case f.cert == "":
-		return nil, usagef("doctor: --key %s is given without --cert, want both or neither", f.key)
-	}
-	pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+// message reads --data.
+func (f *doctorFlags) message(stdin io.Reader) ([]byte, error) {
+	r, done, err := openData(&f.conn, f.data, stdin)
 	if err != nil {
-		return nil, usagef("doctor: --cert %s and --key %s cannot be used: %v", f.cert, f.key, err)
+		return nil, err
 	}
-	cfg.Certificates = []tls.Certificate{pair}
-	return cfg, nil
+	defer done()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return nil, usagef("doctor: --data %s cannot be read: %v", f.data, bare(err))
+	}
+	return b, nil
 }
 
 func (f *doctorFlags) run(ctx context.Context, cmd *cobra.Command, target string) error {
-	cfg, err := f.config(target)
+	cfg, err := f.config(target, cmd.InOrStdin())
 	if err != nil {
 		return err
 	}

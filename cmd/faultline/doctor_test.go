@@ -128,12 +128,15 @@ func TestDoctorUsage(t *testing.T) {
 		{"", "doctor: no target is given, want host:port (or --lab)"},
 		{"a:1 b:1", `doctor: unexpected argument "b:1", want one target`},
 		{"--lab a:1", `doctor: both --lab and the target "a:1" are given, want one of them`},
-		{"a:1 --timeout 0s", "doctor: --timeout 0s is no time, want more than 0, such as 5s"},
+		{"a:1 --timeout 0s", `doctor: invalid argument "0s" for "--timeout" flag: want a time above 0ANY (faultline doctor --help explains the flags)`},
+		{"https://a:1", `doctor: the target "https://a:1" is a URL, want host:port`},
+		{"a:1 --method a/b -d @$DIR/none", "doctor: --data @$DIR/none cannot be read: ANY; want a file with JSON, or @ alone for standard input"},
+		{"a:1 -H grpc-x:1", `doctor: --header: the name "grpc-x" is gRPC's own, want another`},
 		{"a:1 --timeout soon", `doctor: invalid argument "soon" for "--timeout" flag: ANY (faultline doctor --help explains the flags)`},
 		{"a:1 --watch -1s", "doctor: --watch -1s is negative, want a time such as 5m"},
 		{"a:1 --keepalive -1s", "doctor: --keepalive -1s is negative, want a time such as 30s"},
 		{"a:1 --keepalive 1s", "doctor: --keepalive is given without --watch, want both"},
-		{"a:1 --max-msg-size 0", "doctor: --max-msg-size 0 is no size, want at least 1"},
+		{"a:1 --max-msg-size 0", `doctor: invalid argument "0" for "--max-msg-size" flag: ANY (faultline doctor --help explains the flags)`},
 		{"a:1 --data {}", "doctor: --data is given without --method, want both"},
 		{"a:1 --compress gzip", "doctor: --compress is given without --method, want both"},
 		{"a:1 --method Foo", `doctor: --method "Foo" is no method, want package.Service/Method`},
@@ -187,7 +190,7 @@ func TestDoctorSends(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	invoke(t, "doctor", "--plaintext", s.Addr(), "--authority", "api.example", "-H", "X-Token: secret", "-H", "x-token:two", "--timeout", "3s")
+	invoke(t, "doctor", "--plaintext", s.Addr(), "--authority", "api.example", "-H", "X-Token: secret", "-H", "x-token:two", "--timeout", "3s", "--reflect-header", "x-only: here")
 	f := <-heads
 	for name, want := range map[string]string{":path": "/grpc.health.v1.Health/Check", ":authority": "api.example", ":scheme": "http", "te": "trailers", "content-type": "application/grpc"} {
 		if got := f.Get(name); got != want {
@@ -202,6 +205,9 @@ func TestDoctorSends(t *testing.T) {
 	}
 	if got := f.Get("grpc-timeout"); got == "" {
 		t.Error("the server is told of no deadline")
+	}
+	if got := f.Get("x-only"); got != "" {
+		t.Errorf("x-only is %q on a call that is not to reflection", got)
 	}
 }
 

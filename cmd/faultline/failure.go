@@ -4,14 +4,10 @@ package main
 
 import (
 	"bytes"
-	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
-	"time"
 
 	"github.com/faultline-rpc/faultline/fault"
 )
@@ -82,45 +78,6 @@ func failureJSON(f *fault.Fault) ([]byte, error) {
 		member("message", `""`), member("remedy", `""`), member("details", "[]"), member("evidence", "{}"), member("ledger", "{}"), member("trail", "[]"),
 	}})
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), err
-}
-
-// probeTime bounds the look at a peer that hung up.
-const probeTime = 2 * time.Second
-
-// unmask looks closer at a peer that hung up on cleartext without a word: if
-// it answers a TLS handshake, that was why.
-func (f *connFlags) unmask(failure *fault.Fault) *fault.Fault {
-	ev := failure.Evidence()
-	if !f.plaintext || failure.ID() != "http2.connection-lost" || failure.Processed() != fault.No || ev.Address == "" || ev.Proxy != "" {
-		return failure
-	}
-	entry := fault.Lookup("http2.tls-peer")
-	if entry == nil || !speaksTLS(ev.Network, ev.Address) {
-		return failure
-	}
-	return entry.New(fault.Args{
-		Code: failure.Code(), Side: failure.Side(), Processed: fault.No, Cause: failure, Evidence: &ev,
-		Message: fmt.Sprintf("%s hung up on cleartext, and answers a TLS handshake", ev.Address),
-	})
-}
-
-// speaksTLS reports whether a TLS record comes back, be it a refusal.
-func speaksTLS(network, address string) bool {
-	d := &net.Dialer{Timeout: probeTime}
-	nc, err := d.Dial(network, address)
-	if err != nil {
-		return false
-	}
-	defer nc.Close()
-	if nc.SetDeadline(time.Now().Add(probeTime)) != nil {
-		return false
-	}
-	// Nothing secret is sent, and nothing that comes is trusted: only whether
-	// TLS comes matters.
-	err = tls.Client(nc, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}).Handshake()
-	var alert tls.AlertError
-	var remote *net.OpError // how crypto/tls reports the peer's alert
-	return err == nil || errors.As(err, &alert) || errors.As(err, &remote) && remote.Op == "remote error"
 }
 
 // hint says which flag would help, as far as one would.

@@ -75,7 +75,6 @@ const noReflection = "the server offers no reflection: describe its services wit
 // sourceFailed reports what went wrong with a source.
 func (f *connFlags) sourceFailed(err error, asJSON bool, cmd *cobra.Command) error {
 	if flt, ok := fault.From(err); ok {
-		flt = f.unmask(flt)
 		hint := f.hint(flt)
 		if flt.Code().String() == "Unimplemented" {
 			hint = noReflection
