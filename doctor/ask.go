@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -203,7 +204,11 @@ func (x *exam) start(ctx context.Context, s *wire.ClientStream, q question) erro
 	if x.cfg.TLS != nil {
 		scheme = "https"
 	}
-	req := wire.Request{Metadata: x.fields, Unary: !q.many, Template: wire.NewTemplate(wire.TemplateSpec{Scheme: scheme,
+	fields := x.fields
+	if slices.Contains(reflectionPaths, q.path) {
+		fields = x.asking
+	}
+	req := wire.Request{Metadata: fields, Unary: !q.many, Template: wire.NewTemplate(wire.TemplateSpec{Scheme: scheme,
 		Authority: x.steps.Authority(), Path: q.path, UserAgent: x.cfg.UserAgent, Encoding: q.encoding, AcceptEncoding: "gzip"})}
 	req.MaxRecv.Bytes, req.MaxRecv.Option = q.max(), "--max-msg-size"
 	if d, ok := ctx.Deadline(); ok && !q.endless {

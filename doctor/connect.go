@@ -69,7 +69,7 @@ func (x *exam) connect(ctx context.Context) *Finding {
 // probeName asks the resolver.
 func (x *exam) probeName(ctx context.Context) *Finding {
 	end := x.begin("name", "resolving "+x.cfg.Target)
-	ctx, cancel := x.within(ctx)
+	ctx, cancel := x.connecting(ctx)
 	defer cancel()
 	addrs, f := x.steps.Resolve(ctx)
 	var ev []Fact
@@ -169,7 +169,7 @@ func weight(f *Finding) int {
 // dialAll dials every address. Once one has answered, the others have
 // [laggard].
 func (x *exam) dialAll(ctx context.Context) {
-	ctx, cancel := x.within(ctx)
+	ctx, cancel := x.connecting(ctx)
 	defer cancel()
 	type result struct {
 		i    int

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/credentials"
@@ -36,10 +37,14 @@ type Config struct {
 	Authority string
 	// Metadata is sent with each call.
 	Metadata metadata.MD
+	// ReflectionMetadata is sent with calls to reflection, beside Metadata.
+	ReflectionMetadata metadata.MD
 	// UserAgent is sent with each call, and to proxies.
 	UserAgent string
 	// Timeout bounds each probe. Default 5 s.
 	Timeout time.Duration
+	// ConnectTimeout bounds each probe below gRPC. Default Timeout.
+	ConnectTimeout time.Duration
 	// Service is the name whose health is asked for; "" is the whole server.
 	Service string
 	// Method is "package.Service/Method", to be called with the JSON message
@@ -79,6 +84,7 @@ type exam struct {
 	rep    *Report
 	steps  *channel.Steps
 	fields []hpack.Field // the metadata
+	asking []hpack.Field // that of calls to reflection
 	sight  *sight        // what the handshakes show; nil in cleartext
 
 	routes []*route // the addresses
@@ -96,6 +102,9 @@ type exam struct {
 func Examine(ctx context.Context, cfg Config) *Report {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.ConnectTimeout <= 0 {
+		cfg.ConnectTimeout = cfg.Timeout
 	}
 	if cfg.MaxMessage <= 0 {
 		cfg.MaxMessage = maxAnswer
@@ -157,6 +166,9 @@ func (x *exam) prepare() *Finding {
 		return x.refuse("name", "reading the target", err)
 	}
 	if x.fields, err = wire.AppendMetadata(nil, x.cfg.Metadata); err != nil {
+		return x.refuse("name", "reading the metadata", err)
+	}
+	if x.asking, err = wire.AppendMetadata(slices.Clone(x.fields), x.cfg.ReflectionMetadata); err != nil {
 		return x.refuse("name", "reading the metadata", err)
 	}
 	return nil
@@ -240,9 +252,14 @@ func (x *exam) hangUp() {
 	}
 }
 
-// within bounds a probe.
+// within bounds a call.
 func (x *exam) within(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, x.cfg.Timeout)
+}
+
+// connecting bounds a step of connecting.
+func (x *exam) connecting(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, x.cfg.ConnectTimeout)
 }
 
 // round shortens a time for people.

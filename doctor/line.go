@@ -42,7 +42,7 @@ func newLine(x *exam, r *route) *line {
 
 // secure dials, unless that is done, and shakes hands.
 func (l *line) secure(ctx context.Context) *fault.Fault {
-	ctx, cancel := l.x.within(ctx)
+	ctx, cancel := l.x.connecting(ctx)
 	defer cancel()
 	nc := l.r.nc
 	l.r.nc = nil
@@ -90,7 +90,7 @@ func (l *line) tlsSummary() string {
 // SETTINGS, is left for a call to fail on.
 func (l *line) speak(ctx context.Context) *Finding {
 	start := time.Now()
-	limit := time.NewTimer(l.x.cfg.Timeout)
+	limit := time.NewTimer(l.x.cfg.ConnectTimeout)
 	defer limit.Stop()
 	l.tap = newTap(l.nc)
 	l.conn = h2.NewClient(l.tap, h2.Config{SettingsTimeout: time.Hour}, l)
@@ -146,9 +146,9 @@ func (l *line) greet(ctx context.Context, limit <-chan time.Time) *Finding {
 		case <-limit:
 			if answered == nil {
 				return named("http2.settings-timeout").says(fault.Remote, fault.No,
-					"%s answered a PING but did not acknowledge SETTINGS within %v", l.r.addr.Addr, l.x.cfg.Timeout)
+					"%s answered a PING but did not acknowledge SETTINGS within %v", l.r.addr.Addr, l.x.cfg.ConnectTimeout)
 			}
-			return found(l.x.steps.Silence(l.r.addr, l.nc, time.Since(sent).Round(time.Millisecond), l.x.cfg.Timeout).WithProcessed(fault.No))
+			return found(l.x.steps.Silence(l.r.addr, l.nc, time.Since(sent).Round(time.Millisecond), l.x.cfg.ConnectTimeout).WithProcessed(fault.No))
 		}
 	}
 	return nil

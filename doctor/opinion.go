@@ -22,7 +22,7 @@ const opinionTime = 2 * time.Second
 // reverse. Servers that hang up, fall silent or answer in HTTP/1 do not tell
 // by themselves. It sends the start of such a connection, no request.
 func (x *exam) secondOpinion(ctx context.Context, r *route, n *Finding) *Finding {
-	ctx, cancel := context.WithTimeout(ctx, min(opinionTime, x.cfg.Timeout))
+	ctx, cancel := context.WithTimeout(ctx, min(opinionTime, x.cfg.ConnectTimeout))
 	defer cancel()
 	switch n.ID {
 	case "tls.handshake":
