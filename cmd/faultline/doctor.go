@@ -38,11 +38,13 @@ Where the target has several addresses, health is asked for at each of them.
 Where a handshake ends without a word, the start of the other kind of
 connection, cleartext or TLS, shows which is spoken.
 
-Nothing else is sent, and the calls are those of any monitoring. Only --method can have an effect at the target: it makes the call,
-with an empty message or that of --data. Where its answer is UNIMPLEMENTED and
-there is no reflection, calls to names that nobody has show what is missing.
+Nothing else is sent, and the calls are those of any monitoring. Only --method
+can have an effect at the target: it makes the call, with an empty message or
+that of --data. Where its answer is UNIMPLEMENTED and there is no reflection,
+calls to names that nobody has show what is missing.
 
-TLS is the default. Each probe takes at most --timeout.
+TLS is the default. Each probe takes at most --timeout, a few seconds in all
+where the target is silent.
 
 The exit status is 0 if the target is healthy, 1 if it is sick, and 2 if the
 command line is wrong.
