@@ -44,7 +44,8 @@ func NewClient(target string, opts ...DialOption) (*ClientConn, error) {
 	if err := d.finish(); err != nil {
 		return nil, err
 	}
-	conn := func(s *channel.Subchannel) background { return newBackground(s, d.call.UserAgent, d.call.Secure) }
+	agent, secure := d.call.UserAgent, d.call.Secure // the closures live as long as the client, and d should not
+	conn := func(s *channel.Subchannel) background { return newBackground(s, agent, secure) }
 	d.channel.SubchannelConn = func(s *channel.Subchannel) any { return conn(s) }
 	if !d.noHealthCheck {
 		d.channel.HealthCheck = func(ctx context.Context, s *channel.Subchannel, service string, set func(connectivity.State, error)) error {
