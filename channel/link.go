@@ -117,6 +117,7 @@ func (l *link) Ready() {
 		return
 	}
 	l.isReady.Store(true)
+	l.attempt = nil // it is over; its context and timers need not stay
 	l.keepAlive()
 }
 

@@ -277,8 +277,8 @@ type recent struct {
 }
 
 const (
-	recentSlots = 16
-	// recentLen bounds the strings remembered, in bytes: 8 KiB in all.
+	recentSlots = 8
+	// recentLen bounds the strings remembered, in bytes: 4 KiB in all.
 	recentLen = 256
 )
 
