@@ -112,7 +112,7 @@ func (c *Conn) greetLocked() {
 	if more := c.cfg.ConnWindow - initialWindow; more > 0 {
 		c.out.b = frame.AppendWindowUpdate(c.out.b, 0, more)
 	}
-	c.wakeWriterLocked()
+	c.flushLocked()
 }
 
 // Done is closed when the connection has ended and Closed is about to be called.

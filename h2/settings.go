@@ -19,7 +19,7 @@ func (c *Conn) onSettings(h frame.Header, p []byte) *ConnError {
 	err := c.applyAllLocked(p)
 	if err == nil {
 		c.out.b = frame.AppendSettingsAck(c.out.b)
-		c.wakeWriterLocked()
+		c.flushLocked()
 		err = c.replyLocked(frame.HeaderLen)
 	}
 	first := !c.peer.ready && err == nil
@@ -179,7 +179,7 @@ func (c *Conn) onPing(h frame.Header, p []byte) *ConnError {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.out.b = frame.AppendPing(c.out.b, true, data)
-	c.wakeWriterLocked()
+	c.flushLocked()
 	return c.replyLocked(frame.HeaderLen + len(data))
 }
 
