@@ -228,10 +228,12 @@ func (c *Conn) onReset(id uint32, code Code) *ConnError {
 		}
 		return nil // it crossed with our END_STREAM or RST_STREAM
 	}
+	err := &StreamError{By: Peer, Code: code}
+	s.cause = err
 	c.removeLocked(s)
 	c.mu.Unlock()
 	c.recordReset(id, false, code, "")
-	s.h.OnClose(&StreamError{By: Peer, Code: code})
+	s.h.OnClose(err)
 	if c.server { // CVE-2023-44487; a storm of expired deadlines stays far below
 		return c.wasteful(0.25, "streams that were reset")
 	}

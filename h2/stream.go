@@ -25,6 +25,7 @@ type Stream struct {
 	id uint32
 
 	state      state  // guarded by c.mu
+	cause      error  // guarded by c.mu: why the stream ended before both sides had, if it did
 	sendWindow window // guarded by c.mu
 	wait       waiter // guarded by c.mu
 	headEnd    uint64 // guarded by c.mu: outgoing position after HEADERS
@@ -51,7 +52,7 @@ type recvState struct {
 // makes a used stream new.
 func (s *Stream) Attach(h StreamHandler) {
 	s.c, s.h, s.id = nil, h, 0
-	s.state = idle
+	s.state, s.cause = idle, nil
 	s.headEnd = 0
 	s.recv = recvState{length: -1}
 	s.credit.Store(0)
@@ -80,6 +81,18 @@ func (s *Stream) Sent() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return s.headEnd != 0 && c.out.taken >= s.headEnd
+}
+
+// Cause says why the stream ended before both sides had ended it, nil if it did
+// not or if this side reset it: what OnClose is told, or about to be.
+func (s *Stream) Cause() error {
+	c := s.c
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return s.cause
 }
 
 // Open starts a stream with h, and with p as its first DATA if p is not empty;

@@ -428,6 +428,9 @@ func (s *ServerStream) sendFault(err error) error {
 	if cause == errAnswered {
 		return s.answered()
 	}
+	if end := s.Cause(); end != nil { // the reader is about to say so
+		return s.closeFault(end)
+	}
 	return fault.CallCancelled.Newf(fault.Args{Side: fault.Remote, Evidence: ev, Cause: err}, "the stream is over")
 }
 
