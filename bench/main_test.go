@@ -63,7 +63,7 @@ func TestExitStatus(t *testing.T) {
 		{append(quick, "-subject=echo", "-check"), exitBroken, "echo was not measured"},
 		{[]string{"-scenario=nonsense"}, exitBroken, `-scenario "nonsense" matches nothing`},
 		{[]string{"-scenario=("}, exitBroken, "missing closing )"},
-		{[]string{"-engines=thrift"}, exitBroken, `no engine "thrift"; there are faultline, grpc-go`},
+		{[]string{"-engines=thrift"}, exitBroken, `no engine "thrift"; there are faultline, faultline-policies, grpc-go`},
 		{[]string{"-rounds=0"}, exitBroken, "must be greater than zero"},
 		{[]string{"unary"}, exitBroken, `unexpected argument "unary"`},
 		{[]string{"-h"}, 0, "-scenario"},
