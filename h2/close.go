@@ -285,7 +285,7 @@ func (c *Conn) tellStreams() {
 	err := c.life.err
 	c.streams.each(func(s *Stream) {
 		s.state.abort()
-		s.cause = err
+		s.end = endConn
 		c.releaseWaitLocked(s)
 		orphans = append(orphans, s)
 	})
@@ -327,7 +327,7 @@ func (c *Conn) onGoAway(p []byte) *ConnError {
 		})
 		for _, s := range refused {
 			c.resets.add(s.id) // what still comes for it is ignored
-			s.cause = g
+			s.end = endGoAway
 			c.removeLocked(s)
 		}
 		if c.life.phase < ending {

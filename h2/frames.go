@@ -229,7 +229,7 @@ func (c *Conn) onReset(id uint32, code Code) *ConnError {
 		return nil // it crossed with our END_STREAM or RST_STREAM
 	}
 	err := &StreamError{By: Peer, Code: code}
-	s.cause = err
+	s.end, s.code = endReset, code
 	c.removeLocked(s)
 	c.mu.Unlock()
 	c.recordReset(id, false, code, "")

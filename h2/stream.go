@@ -24,15 +24,15 @@ type Stream struct {
 	h  StreamHandler
 	id uint32
 
-	state      state  // guarded by c.mu
-	cause      error  // guarded by c.mu: why the stream ended before both sides had, if it did
+	state state   // guarded by c.mu
+	end   endKind // guarded by c.mu: how the stream ended before both sides had, if it did
+	code  Code    // guarded by c.mu: of the RST_STREAM that ended it
+	// receives is the id while the peer may send, 0 before and after: the
+	// reader's look-up needs no lock. It stands here to fill a gap.
+	receives   atomic.Uint32
 	sendWindow window // guarded by c.mu
 	wait       waiter // guarded by c.mu
 	headEnd    uint64 // guarded by c.mu: outgoing position after HEADERS
-
-	// receives is the id while the peer may send, 0 before and after: the
-	// reader's look-up needs no lock.
-	receives atomic.Uint32
 
 	recv recvState // the reader's own
 	// credit is what Consumed gathered and no WINDOW_UPDATE has told yet;
@@ -52,7 +52,7 @@ type recvState struct {
 // makes a used stream new.
 func (s *Stream) Attach(h StreamHandler) {
 	s.c, s.h, s.id = nil, h, 0
-	s.state, s.cause = idle, nil
+	s.state, s.end, s.code = idle, endNone, 0
 	s.headEnd = 0
 	s.recv = recvState{length: -1}
 	s.credit.Store(0)
@@ -83,8 +83,21 @@ func (s *Stream) Sent() bool {
 	return s.headEnd != 0 && c.out.taken >= s.headEnd
 }
 
+// endKind is how a stream ended before both sides had ended it. What is known
+// beyond that is kept where it takes no room in each stream.
+type endKind uint8
+
+const (
+	endNone      endKind = iota
+	endReset             // RST_STREAM from the peer
+	endViolation         // RST_STREAM to the peer, which broke a rule
+	endGoAway            // above the last id of the peer's GOAWAY
+	endConn              // with its connection
+)
+
 // Cause says why the stream ended before both sides had ended it, nil if it did
-// not or if this side reset it: what OnClose is told, or about to be.
+// not or if this side reset it: what OnClose is told, or about to be, but for
+// the text of a violation.
 func (s *Stream) Cause() error {
 	c := s.c
 	if c == nil {
@@ -92,7 +105,17 @@ func (s *Stream) Cause() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return s.cause
+	switch s.end {
+	case endReset:
+		return &StreamError{By: Peer, Code: s.code}
+	case endViolation:
+		return &StreamError{By: Local, Code: s.code, Reason: "the peer broke a rule"}
+	case endGoAway:
+		return c.life.goAway
+	case endConn:
+		return c.life.err
+	}
+	return nil
 }
 
 // Open starts a stream with h, and with p as its first DATA if p is not empty;
