@@ -45,7 +45,10 @@ func NewClient(target string, opts ...DialOption) (*ClientConn, error) {
 		return nil, err
 	}
 	agent, secure := d.call.UserAgent, d.call.Secure // the closures live as long as the client, and d should not
-	conn := func(s *channel.Subchannel) background { return newBackground(s, agent, secure) }
+	comp, decomp := d.call.Compressor, d.call.Decompressor
+	conn := func(s *channel.Subchannel) background {
+		return newBackground(s, call.Config{UserAgent: agent, Secure: secure, Compressor: comp, Decompressor: decomp})
+	}
 	d.channel.SubchannelConn = func(s *channel.Subchannel) any { return conn(s) }
 	if !d.noHealthCheck {
 		d.channel.HealthCheck = func(ctx context.Context, s *channel.Subchannel, service string, set func(connectivity.State, error)) error {

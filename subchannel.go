@@ -32,8 +32,9 @@ type background struct {
 
 var _ grpc.ClientConnInterface = background{}
 
-func newBackground(sub *channel.Subchannel, userAgent string, secure bool) background {
-	return background{sub, call.New(call.Config{Channel: oneSubchannel{sub}, UserAgent: userAgent, Secure: secure})}
+func newBackground(sub *channel.Subchannel, cfg call.Config) background {
+	cfg.Channel = oneSubchannel{sub}
+	return background{sub, call.New(cfg)}
 }
 
 // Invoke implements grpc.ClientConnInterface.

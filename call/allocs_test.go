@@ -44,7 +44,7 @@ func TestResolveAllocs(t *testing.T) {
 	opts := []grpc.CallOption{grpc.StaticMethod(), grpc.WaitForReady(true)}
 	var o options
 	if n := testing.AllocsPerRun(500, func() {
-		if f := o.resolve(opts); f != nil {
+		if f := o.resolve(opts, nil); f != nil {
 			t.Fatal(f)
 		}
 	}); n > 0 {

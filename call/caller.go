@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/stats"
 
 	"github.com/faultline-rpc/faultline/channel"
+	"github.com/faultline-rpc/faultline/codec"
 	"github.com/faultline-rpc/faultline/event"
 )
 
@@ -38,6 +39,10 @@ type Config struct {
 	Secure bool
 	// DefaultCallOptions come before a call's own.
 	DefaultCallOptions []grpc.CallOption
+	// Compressor compresses the requests of calls that ask for no compressor,
+	// and Decompressor decompresses answers in its own encoding; nil for none.
+	Compressor   grpc.Compressor
+	Decompressor grpc.Decompressor
 	// UnaryInts and StreamInts are called in this order, the
 	// first being the outermost.
 	UnaryInts  []grpc.UnaryClientInterceptor
@@ -55,6 +60,8 @@ type Config struct {
 // Caller makes calls. Its methods may be called from any goroutine.
 type Caller struct {
 	cfg       Config
+	deflate   codec.Compressor // of cfg.Compressor, or nil
+	inflate   codec.Compressor // of cfg.Decompressor, or nil
 	templates templates
 	epoch     time.Time               // moments are counted from it
 	common    atomic.Pointer[options] // see plain
@@ -67,7 +74,8 @@ type Caller struct {
 // New returns a Caller.
 func New(cfg Config) *Caller {
 	c := &Caller{cfg: cfg, epoch: time.Now().Add(-1), random: rand.Float64}
-	c.templates.cfg = &c.cfg
+	c.deflate, c.inflate = codec.FromCompressor(cfg.Compressor), codec.FromDecompressor(cfg.Decompressor)
+	c.templates.cfg, c.templates.inflate = &c.cfg, c.inflate
 	c.rooms.New = func() any { return &room{call: call{caller: c}} }
 	return c
 }

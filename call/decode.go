@@ -29,7 +29,7 @@ func (c *call) deliver(m *wire.Message, reply any) *fault.Fault {
 	if err := c.codec.Decode(data, reply); err != nil {
 		a := c.received(err)
 		a.Side = fault.Remote // the peer sent it
-		return fault.CodecResponseParse.Newf(a, "codec %q cannot unmarshal the response of %d bytes into %T: %v", c.codec.Name(), len(data), reply, err)
+		return fault.CodecResponseParse.Newf(a, "codec %q cannot unmarshal the response of %d bytes into %T: %v", c.codec, len(data), reply, err)
 	}
 	if c.watch != nil {
 		c.watch.handle(&stats.InPayload{Client: true, Payload: reply, Length: len(data), CompressedLength: len(m.Data),
@@ -44,14 +44,15 @@ func (c *call) inflate(p []byte) (*codec.Buffer, *fault.Fault) {
 	if h := c.head(); h != nil {
 		name = h.Encoding
 	}
-	comp, ok := codec.LookupCompressor(name)
+	own := c.caller.inflate
+	comp, ok := codec.LookupCompressor(name, own)
 	if comp == nil {
 		a := c.received(nil)
 		a.Side, a.Code, a.Evidence.Encoding = fault.Remote, codes.Internal, name
 		if ok {
 			return nil, fault.CodecResponseCompressor.Newf(a, "a message is marked as compressed and grpc-encoding is %q, expected the name of a compressor", name)
 		}
-		return nil, fault.CodecResponseCompressor.Newf(a, "a message is compressed with %q, for which no compressor is registered; this client offered %q", name, codec.Supported(c.encoding))
+		return nil, fault.CodecResponseCompressor.Newf(a, "a message is compressed with %q, for which no compressor is registered; this client offered %q", name, codec.Supported(own, c.encoding))
 	}
 	b, err := codec.Decompress(comp, p, c.maxRecv)
 	if err == nil {

@@ -7,7 +7,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/encoding"
 
 	"github.com/faultline-rpc/faultline/codec"
 	"github.com/faultline-rpc/faultline/fault"
@@ -49,7 +48,7 @@ func (c *call) readOptions(opts []grpc.CallOption, r *room) *fault.Fault {
 		return f
 	}
 	c.options = r.own()
-	return c.options.resolve(opts)
+	return c.options.resolve(opts, c.caller.deflate)
 }
 
 // own returns storage for a call's own options; of no room new storage.
@@ -67,7 +66,7 @@ func (c *Caller) plain() (*options, *fault.Fault) {
 		return o, nil
 	}
 	o := new(options)
-	if f := o.resolve(nil); f != nil {
+	if f := o.resolve(nil, c.deflate); f != nil {
 		return o, f
 	}
 	c.common.Store(o)
@@ -80,8 +79,9 @@ func (c *Caller) plain() (*options, *fault.Fault) {
 const defaultReplay = 256 << 10
 
 // resolve reads a call's options; the last of a kind counts. Types that
-// are none of grpc-go's are left alone: they carry data to interceptors.
-func (o *options) resolve(opts []grpc.CallOption) *fault.Fault {
+// are none of grpc-go's are left alone: they carry data to interceptors. own
+// compresses the requests of calls that ask for no compressor, unless it is nil.
+func (o *options) resolve(opts []grpc.CallOption, own codec.Compressor) *fault.Fault {
 	*o = options{
 		maxRecv: codec.Limit{Bytes: codec.DefaultMaxRecv, Option: "MaxCallRecvMsgSize"},
 		maxSend: codec.Limit{Bytes: codec.DefaultMaxSend, Option: "MaxCallSendMsgSize"},
@@ -107,7 +107,7 @@ func (o *options) resolve(opts []grpc.CallOption) *fault.Fault {
 		case grpc.ForceCodecV2CallOption:
 			o.codec, forced = codec.FromV2(opt.CodecV2), true
 		case grpc.CustomCodecCallOption:
-			o.codec, forced = codec.FromV1(unnamed{opt.Codec}), true
+			o.codec, forced = codec.FromV0(opt.Codec), true
 		case grpc.MaxRetryRPCBufferSizeCallOption:
 			o.replay = opt.MaxRetryRPCBufferSize
 		case grpc.AuthorityOverrideCallOption:
@@ -117,16 +117,13 @@ func (o *options) resolve(opts []grpc.CallOption) *fault.Fault {
 	if f := o.findCodec(forced); f != nil {
 		return f
 	}
-	return o.findCompressor()
+	return o.findCompressor(own)
 }
 
 func (o *options) findCodec(forced bool) *fault.Fault {
 	if forced {
 		if o.subtype == "" {
 			o.subtype = o.codec.Name()
-		}
-		if o.subtype == noName {
-			o.subtype = ""
 		}
 		return nil
 	}
@@ -137,25 +134,16 @@ func (o *options) findCodec(forced bool) *fault.Fault {
 	return nil
 }
 
-func (o *options) findCompressor() *fault.Fault {
+func (o *options) findCompressor(own codec.Compressor) *fault.Fault {
 	if o.encoding == "" {
+		if own != nil {
+			o.encoding, o.comp = own.Name(), own
+		}
 		return nil
 	}
 	var ok bool
-	if o.comp, ok = codec.LookupCompressor(o.encoding); !ok {
+	if o.comp, ok = codec.LookupCompressor(o.encoding, nil); !ok {
 		return misuse("no compressor is registered under the name %q that UseCompressor asks for, expected one that encoding.RegisterCompressor was given", o.encoding)
 	}
 	return nil
 }
-
-// noName stands for the name of a codec that has none: a content-subtype
-// cannot have a space.
-const noName = " "
-
-// unnamed gives the oldest of grpc-go's codec interfaces the shape of the
-// next. Its String is no content-subtype.
-type unnamed struct{ grpc.Codec }
-
-var _ encoding.Codec = unnamed{}
-
-func (unnamed) Name() string { return noName }

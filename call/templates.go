@@ -17,8 +17,9 @@ import (
 // templates keeps the fixed part of requests, by what they differ in. Reads
 // take no lock.
 type templates struct {
-	cfg   *Config
-	known atomic.Pointer[map[templateKey]*wire.Template]
+	cfg     *Config
+	inflate codec.Compressor // the client's own, or nil
+	known   atomic.Pointer[map[templateKey]*wire.Template]
 }
 
 type templateKey struct{ method, authority, subtype, encoding string }
@@ -42,7 +43,7 @@ func (t *templates) get(k templateKey) (*wire.Template, *fault.Fault) {
 		scheme = "https"
 	}
 	w := wire.NewTemplate(wire.TemplateSpec{Scheme: scheme, Authority: k.authority, Path: k.method, Subtype: k.subtype,
-		UserAgent: t.cfg.UserAgent, Encoding: k.encoding, AcceptEncoding: codec.Supported(k.encoding)})
+		UserAgent: t.cfg.UserAgent, Encoding: k.encoding, AcceptEncoding: codec.Supported(t.inflate, k.encoding)})
 	t.add(k, w)
 	return w, nil
 }

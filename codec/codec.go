@@ -57,12 +57,20 @@ func FromV2(c encoding.CodecV2) Codec {
 // FromV1 returns the Codec that uses c, which has grpc-go's older interface.
 func FromV1(c encoding.Codec) Codec { return Codec{name: strings.ToLower(c.Name()), v1: c} }
 
-// Name returns the content-subtype, in lower case.
+// Name returns the content-subtype, in lower case; "" if the codec has none.
 func (c Codec) Name() string {
-	if c.name == "" {
+	if c.v1 == nil && c.v2 == nil {
 		return protocodec.Name
 	}
 	return c.name
+}
+
+// String names the codec in errors.
+func (c Codec) String() string {
+	if old, ok := c.v1.(nameless); ok {
+		return old.String()
+	}
+	return c.Name()
 }
 
 // isBuiltIn reports whether c is the codec that grpc-go registers for "proto".
@@ -171,7 +179,7 @@ func (c Codec) Decode(p []byte, m any) error {
 	}
 	pm := messageOf(m)
 	if pm == nil {
-		return fmt.Errorf("codec %q cannot unmarshal into %T, want a proto.Message", c.Name(), m)
+		return fmt.Errorf("codec %q cannot unmarshal into %T, want a proto.Message", c, m)
 	}
 	return proto.Unmarshal(p, pm)
 }
@@ -189,7 +197,7 @@ func messageOf(m any) proto.Message {
 }
 
 func (c Codec) marshalFault(m any, err error) *fault.Fault {
-	return fault.CodecMarshal.Newf(fault.Args{Side: fault.Local, Cause: err}, "codec %q cannot marshal %T: %v", c.Name(), m, err)
+	return fault.CodecMarshal.Newf(fault.Args{Side: fault.Local, Cause: err}, "codec %q cannot marshal %T: %v", c, m, err)
 }
 
 // prefixed returns a buffer with an empty prefix and room for n bytes.

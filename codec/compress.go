@@ -17,12 +17,16 @@ import (
 // Compressor is grpc-go's; nil compresses nothing.
 type Compressor = encoding.Compressor
 
-// LookupCompressor returns the compressor registered under the name that
-// grpc-encoding carries. It is nil, and ok, for "" and "identity". Names are
-// compared exactly, as grpc-go compares them.
-func LookupCompressor(name string) (comp Compressor, ok bool) {
-	if name == "" || name == encoding.Identity {
+// LookupCompressor returns the compressor for the name that grpc-encoding
+// carries: own if that goes by it (nil does not), else the registered one. It is
+// nil, and ok, for "" and "identity". Names are compared exactly, as grpc-go
+// compares them.
+func LookupCompressor(name string, own Compressor) (comp Compressor, ok bool) {
+	switch {
+	case name == "" || name == encoding.Identity:
 		return nil, true
+	case own != nil && own.Name() == name:
+		return own, true
 	}
 	comp = encoding.GetCompressor(name)
 	return comp, comp != nil
@@ -34,14 +38,18 @@ func LookupCompressor(name string) (comp Compressor, ok bool) {
 var wellKnown = []string{"gzip", "deflate", "zlib", "snappy", "zstd", "br", "brotli", "lz4", "s2", "bzip2", "xz", "lzma"}
 
 // Supported returns the value of grpc-accept-encoding: the registered
-// compressors among the well-known names and those given, each once, joined
-// by commas. "identity" goes without saying (doc/compression.md of grpc/grpc).
-func Supported(names ...string) string {
+// compressors among the well-known names and those given, and own unless it is
+// nil, each once, joined by commas. "identity" goes without saying
+// (doc/compression.md of grpc/grpc).
+func Supported(own Compressor, names ...string) string {
 	var b strings.Builder
+	if own != nil {
+		names = append(names[:len(names):len(names)], own.Name())
+	}
 	seen := make(map[string]bool, len(wellKnown)+len(names))
 	for _, list := range [][]string{wellKnown, names} {
 		for _, n := range list {
-			if comp, ok := LookupCompressor(n); seen[n] || !ok || comp == nil {
+			if comp, ok := LookupCompressor(n, own); seen[n] || !ok || comp == nil {
 				continue
 			}
 			seen[n] = true

@@ -68,7 +68,7 @@ func gzipOf(t testing.TB, p []byte) []byte {
 
 func gz(t testing.TB) Compressor {
 	t.Helper()
-	c, ok := LookupCompressor("gzip")
+	c, ok := LookupCompressor("gzip", nil)
 	if !ok || c == nil {
 		t.Fatal("gzip is not registered")
 	}
@@ -77,20 +77,20 @@ func gz(t testing.TB) Compressor {
 
 func TestLookupCompressor(t *testing.T) {
 	for _, name := range []string{"", "identity"} {
-		if c, ok := LookupCompressor(name); c != nil || !ok {
+		if c, ok := LookupCompressor(name, nil); c != nil || !ok {
 			t.Errorf("LookupCompressor(%q) = %v, %v, want nil, true", name, c, ok)
 		}
 	}
-	if c, ok := LookupCompressor("test-missing"); c != nil || ok {
+	if c, ok := LookupCompressor("test-missing", nil); c != nil || ok {
 		t.Errorf("an unregistered compressor was found: %v", c)
 	}
 }
 
 func TestSupported(t *testing.T) {
-	if got := Supported(); got != "gzip" {
+	if got := Supported(nil); got != "gzip" {
 		t.Errorf("Supported() = %q, want gzip", got)
 	}
-	if got := Supported("test-private", "gzip", "identity", "", "test-missing", "test-private"); got != "gzip,test-private" {
+	if got := Supported(nil, "test-private", "gzip", "identity", "", "test-missing", "test-private"); got != "gzip,test-private" {
 		t.Errorf("Supported(...) = %q, want gzip,test-private", got)
 	}
 }

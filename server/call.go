@@ -181,7 +181,7 @@ func (k *call) unmarshal(msg *wire.Message, m any) error {
 	}
 	if err := k.codec.Decode(data, m); err != nil {
 		return k.raise(fault.CodecRequestParse.Newf(fault.Args{Side: fault.Remote, Processed: processed, Cause: err},
-			"codec %q cannot parse the request as %T: %v", k.codec.Name(), m, err))
+			"codec %q cannot parse the request as %T: %v", k.codec, m, err))
 	}
 	if k.watch != nil {
 		k.watch.in(m, len(data), len(msg.Data))
@@ -269,7 +269,7 @@ func (k *call) finish(err error) {
 	if k.refusal != nil && k.refusal.Entry() == fault.CodecCompressorUnsupported {
 		// "the response must have the UNIMPLEMENTED status and must have
 		// grpc-accept-encoding" (doc/compression.md of grpc/grpc)
-		trailer = append(trailer, hpack.Field{Name: "grpc-accept-encoding", Value: codec.Supported()})
+		trailer = append(trailer, hpack.Field{Name: "grpc-accept-encoding", Value: codec.Supported(k.conn.srv.inflate)})
 	}
 	k.conclude(st, first, header, trailer)
 	if w := k.watch; w != nil {

@@ -68,6 +68,10 @@ type Config struct {
 	// ForceCodec serves requests of every content-subtype. Nil looks the codec
 	// up by content-subtype.
 	ForceCodec *codec.Codec
+	// Compressor compresses all answers, whatever their clients say they accept,
+	// and Decompressor decompresses requests in its own encoding; nil for none.
+	Compressor   grpc.Compressor
+	Decompressor grpc.Decompressor
 	// Tap looks at each request before anything is done for it, on the reader of
 	// its connection: it must not wait. The context that it returns becomes the
 	// handler's, and has to come from the one it got. An error refuses the call:

@@ -116,16 +116,21 @@ func (k *call) negotiate(h *wire.RequestHead) *fault.Fault {
 		return fault.CodecSubtype.Newf(fault.Args{Side: fault.Local, Processed: fault.No, Evidence: &fault.Evidence{Content: clip(h.ContentType)}},
 			"no codec is registered for content-subtype %q", clip(h.Subtype))
 	}
+	if own := k.conn.srv.deflate; own != nil {
+		k.answer, k.encoding = own, own.Name()
+	}
 	if h.Encoding == "" {
 		return nil
 	}
-	comp, ok := codec.LookupCompressor(h.Encoding)
+	comp, ok := codec.LookupCompressor(h.Encoding, k.conn.srv.inflate)
 	if !ok {
 		return fault.CodecCompressorUnsupported.Newf(fault.Args{Side: fault.Local, Processed: fault.No, Evidence: &fault.Evidence{Encoding: clip(h.Encoding)}},
 			"no decompressor is registered for grpc-encoding %q", clip(h.Encoding))
 	}
-	k.comp = comp
-	if comp != nil && accepts(h.AcceptEncoding, h.Encoding) {
+	if k.comp = comp; k.answer != nil {
+		return nil
+	}
+	if comp, _ = codec.LookupCompressor(h.Encoding, nil); comp != nil && accepts(h.AcceptEncoding, h.Encoding) {
 		k.answer, k.encoding = comp, h.Encoding
 	}
 	return nil

@@ -99,7 +99,7 @@ func TestBadRequests(t *testing.T) {
 			if msg := f.Get("grpc-message"); !f.End || msg != tc.message && (!strings.HasSuffix(tc.message, ": ") || !strings.HasPrefix(msg, tc.message)) {
 				t.Errorf("message %q,\nwant    %q", msg, tc.message)
 			}
-			if want := map[bool]string{true: codec.Supported()}[tc.name == "compressor"]; f.Get("grpc-accept-encoding") != want {
+			if want := map[bool]string{true: codec.Supported(nil)}[tc.name == "compressor"]; f.Get("grpc-accept-encoding") != want {
 				t.Errorf("grpc-accept-encoding %q, want %q", f.Get("grpc-accept-encoding"), want)
 			}
 			if ran {

@@ -31,7 +31,7 @@ func SetSendCompressor(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	comp, ok := codec.LookupCompressor(name)
+	comp, ok := codec.LookupCompressor(name, nil)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	k := t.call

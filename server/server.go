@@ -24,6 +24,8 @@ type Server struct {
 	unknown  *method                      // nil without UnknownHandler
 	recvMax  codec.Limit
 	sendMax  codec.Limit
+	deflate  codec.Compressor // of cfg.Compressor, or nil
+	inflate  codec.Compressor // of cfg.Decompressor, or nil
 	budget   *wire.Budget
 	work     workers
 	pool     sync.Pool // of *call
@@ -61,6 +63,8 @@ func New(cfg Config) *Server {
 		strInt:    chainStream(cfg.StreamInts),
 		recvMax:   codec.Limit{Bytes: cfg.MaxRecvMsgSize, Option: "MaxRecvMsgSize"},
 		sendMax:   codec.Limit{Bytes: cfg.MaxSendMsgSize, Option: "MaxSendMsgSize"},
+		deflate:   codec.FromCompressor(cfg.Compressor),
+		inflate:   codec.FromDecompressor(cfg.Decompressor),
 		services:  map[string]*service{},
 		listeners: map[net.Listener]struct{}{},
 		conns:     map[*conn]struct{}{},
