@@ -185,6 +185,7 @@ func (c *call) settle(err error) {
 		p := c.s.Progress()
 		info.BytesSent, info.BytesReceived = p.Sent, p.Headers
 		info.Trailer = c.trailer()
+		info.ServerLoad = serverLoad(info.Trailer)
 	}
 	c.done(info)
 }
