@@ -138,7 +138,7 @@ func TestHedging(t *testing.T) {
 			entry: fault.HandlerStatus, code: codes.Unavailable, rung: fault.CallRetryThrottled.ID},
 		{name: "unprocessed", answers: []at{{tenth / 2, peer.RST(http2.ErrCodeRefusedStream)}, {tenth, pong}}, came: []time.Duration{0, tenth / 2}, took: 3 * tenth / 2},
 		{name: "committed by headers", answers: []at{{tenth, begun}, {tenth, pong}}, came: []time.Duration{0}, took: 2 * tenth,
-			entry: fault.HandlerStatus, code: codes.Unavailable, rung: fault.CallRetriesExhausted.ID},
+			entry: fault.HandlerStatus, code: codes.Unavailable, rung: fault.CallRetryCommitted.ID},
 		{name: "deadline", answers: []at{never}, deadline: 3 * tenth, came: []time.Duration{0, 2 * tenth}, took: 3 * tenth, canceled: 2,
 			entry: fault.CallDeadline, code: codes.DeadlineExceeded, attempts: []string{"call.deadline maybe", "call.deadline maybe"}},
 	} {

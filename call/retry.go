@@ -154,12 +154,11 @@ func (c *call) consult(p *policy, f *fault.Fault, committed bool) verdict {
 		return verdict{}
 	}
 	covered := p.follows(f.Code())
-	if committed {
-		if !covered || p.made >= p.max() {
-			return verdict{}
-		}
-		return verdict{entry: fault.CallRetriesExhausted,
-			text: fmt.Sprintf("attempt %d of %d was the last: the call is committed to it, since its answer had begun or the request is too large to be kept", p.made, p.max())}
+	switch {
+	case committed && covered:
+		return p.bound(c.head() != nil)
+	case committed:
+		return verdict{}
 	}
 	wait, said, stop := readPushback(c.trailer())
 	if covered || stop {
@@ -169,7 +168,7 @@ func (c *call) consult(p *policy, f *fault.Fault, committed bool) verdict {
 	case !covered:
 		return verdict{}
 	case p.made >= p.max():
-		return verdict{entry: fault.CallRetriesExhausted, text: fmt.Sprintf("%d attempts were made, as many as the service config permits", p.made)}
+		return p.exhausted()
 	case stop:
 		return verdict{entry: fault.CallRetryPushback, text: fmt.Sprintf("after attempt %d of %d the server asked for no other (%s)", p.made, p.max(), pushbackKey)}
 	case !p.bucket.open():
@@ -181,6 +180,22 @@ func (c *call) consult(p *policy, f *fault.Fault, committed bool) verdict {
 		p.pauses++
 	}
 	return verdict{again: true, wait: wait}
+}
+
+// bound is the verdict on an attempt that the call was committed to.
+func (p *policy) bound(answered bool) verdict {
+	if p.made >= p.max() {
+		return p.exhausted()
+	}
+	why := "the request is too large to be kept for another"
+	if answered {
+		why = "its answer had begun"
+	}
+	return verdict{entry: fault.CallRetryCommitted, text: fmt.Sprintf("attempt %d of %d was the last: the call is committed to it, since %s", p.made, p.max(), why)}
+}
+
+func (p *policy) exhausted() verdict {
+	return verdict{entry: fault.CallRetriesExhausted, text: fmt.Sprintf("%d attempts were made, as many as the service config permits", p.made)}
 }
 
 // lastly is the fault of an attempt that is not repeated, as the call's.

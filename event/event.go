@@ -89,7 +89,7 @@ type CallRetried struct {
 	Method      string
 	Attempt     int // number of the new attempt, 2 for the first repetition
 	Transparent bool
-	Err         error // why the one before failed
+	Err         error // why the one before failed; nil for a hedge that was due by time alone
 }
 
 // CallRefused: a server answered a call without its handler. Err is the fault,

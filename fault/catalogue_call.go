@@ -140,4 +140,11 @@ var (
 		Remedy:  "Treat the circumstance of the attempt itself. On the server, send a non-negative number of milliseconds to allow a retry after that time.",
 		Spec:    gRFCA6 + "#pushback", Rooms: rooms("call"),
 	})
+	CallRetryCommitted = entry(Entry{
+		ID: "call.retry-committed", Codes: nil, By: ByClient,
+		Summary: "no retry was made, because the call was committed to this attempt",
+		Cause:   "The service config's retry policy covers the failure and permits another attempt, but the failure came too late. Response headers had arrived, or the request had outgrown what is kept for a repetition.",
+		Remedy:  "Treat the circumstance of the attempt itself. A server that wants failures to be retried sends no headers before it knows that it can answer. For long requests raise grpc.MaxRetryRPCBufferSize.",
+		Spec:    gRFCA6 + "#when-retries-are-valid", Rooms: rooms("call"),
+	})
 )

@@ -108,6 +108,7 @@ var specified = []struct {
 	{CallRetriesExhausted, "call.retries-exhausted", nil, ByClient},
 	{CallRetryThrottled, "call.retry-throttled", nil, ByClient},
 	{CallRetryPushback, "call.retry-pushback", nil, ByClient},
+	{CallRetryCommitted, "call.retry-committed", nil, ByClient},
 	{ServerDraining, "server.draining", set(unavailable), ByServer},
 	{ServerStopped, "server.stopped", set(unavailable), ByServer},
 	{ServerOverloaded, "server.overloaded", set(exhausted), ByServer},

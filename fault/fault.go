@@ -106,7 +106,9 @@ func (f *Fault) Details() []*anypb.Any { return f.details }
 // Rungs returns the floors passed, nearest to the failure first.
 func (f *Fault) Rungs() []Rung { return f.rungs }
 
-// Attempts returns the tries before this one, oldest first.
+// Attempts returns the tries of a call that made several, oldest first, the one
+// that this fault speaks of included: of many the latest 16. It is empty for a
+// call that made one.
 func (f *Fault) Attempts() []Attempt { return f.attempts }
 
 // Ledger returns how the deadline was spent, or nil.
@@ -151,7 +153,7 @@ func (f *Fault) Above(e *Entry, text string) *Fault {
 	return &g
 }
 
-// WithAttempts returns f with the tries that came before it.
+// WithAttempts returns f with the tries of its call: see [Fault.Attempts].
 func (f *Fault) WithAttempts(a []Attempt) *Fault {
 	g := *f
 	g.attempts = a

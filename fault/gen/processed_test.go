@@ -100,6 +100,7 @@ var processed = map[fault.ID]string{
 	"call.retries-exhausted":    "A rung above the last attempt's circumstance, which has its own; each attempt is listed with what is known of it.",
 	"call.retry-throttled":      "A rung above the attempt's circumstance, which has its own.",
 	"call.retry-pushback":       "A rung above the attempt's circumstance, which has its own.",
+	"call.retry-committed":      "A rung above the attempt's circumstance, which has its own.",
 
 	"server.draining":   noHandler,
 	"server.stopped":    "**maybe**: the handler had begun.",
