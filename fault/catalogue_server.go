@@ -37,7 +37,7 @@ var (
 	ServerMaxIdle = entry(Entry{
 		ID: "server.max-idle", Codes: set(codes.Unavailable), By: ByServer,
 		Summary: "the connection was idle for too long and is being closed",
-		Cause:   "The server retires connections without calls after MaxConnectionIdle, with GOAWAY in two steps. A call that crosses with the last step is refused, and clients repeat it on a new connection by themselves.",
+		Cause:   "The server retires connections without calls after MaxConnectionIdle, with GOAWAY in two steps. No call ends with it: one that crosses with the first step is served, one that crosses with the last is http2.goaway, and clients repeat it on a new connection by themselves. faultline doctor names it for a connection that it watches.",
 		Remedy:  "Usually nothing. Raise MaxConnectionIdle in keepalive.ServerParameters if connections are opened and closed all the time.",
 		Spec:    gRFCA9, Rooms: rooms("server", "wire"),
 	})

@@ -31,7 +31,9 @@ type Config struct {
 	// refuses the others with REFUSED_STREAM. Default 10000.
 	MaxConcurrentStreams uint32
 	// SettingsTimeout bounds the wait for the peer's preface, and after it the
-	// wait for the acknowledgement of our SETTINGS. Default 20 s.
+	// wait for the acknowledgement of our SETTINGS; also the time from the first
+	// bytes of a header block, or of a frame other than DATA, to its last. Default
+	// 20 s.
 	SettingsTimeout time.Duration
 	// Pinged is told of each PING received, answers excepted. It runs on the
 	// reader and must not block. Nil is free.

@@ -96,7 +96,10 @@ func (c *Conn) Drain(debug string) {
 		c.endLocked()
 		return
 	}
-	if !c.peer.ready { // no answer to a PING is to be had
+	if !c.peer.ready {
+		// One step, since an answer to a PING may never come: whoever drains would
+		// wait for each connection on which nobody speaks. A request that comes
+		// after it provably was not processed, and clients repeat it.
 		c.sendGoAwayLocked(c.lastID, codeNo, debug)
 		c.endLocked()
 		return
@@ -146,7 +149,9 @@ func (c *Conn) closeIfDoneLocked() {
 
 // Close ends the connection now: GOAWAY with code and debug, a flush, then the
 // socket, which a server closes when the client has, so that what was sent last
-// arrives. All within a second. Open streams get a *ConnError of kind Closed.
+// arrives. All within a second, and a client's end within a tenth: somebody
+// waits for it, and a socket that has no room for GOAWAY may not have any soon.
+// Open streams get a *ConnError of kind Closed.
 func (c *Conn) Close(code Code, debug string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,6 +159,9 @@ func (c *Conn) Close(code Code, debug string) {
 		c.life.linger = c.server
 	}
 	c.closeLocked(&ConnError{Kind: Closed, By: Local, Code: code, Reason: debug}, true)
+	if !c.server && c.life.phase == closing {
+		c.life.closeTimer.Reset(flushTimeout)
+	}
 }
 
 // Abort gives the connection up without a word to the peer: streams get a

@@ -18,6 +18,7 @@ type reader struct {
 	small   int // reads in a row that a smaller buffer would have held
 	preface int // bytes of the client's preface still to come
 	started bool
+	slow    bool   // there is a deadline for the rest of what has begun
 	first   []byte // the first bytes received, until the peer is known to speak HTTP/2
 
 	dec     *hpack.Decoder
@@ -86,6 +87,9 @@ func (c *Conn) readAll() *ConnError {
 
 // readFailed says what the end of reading means.
 func (c *Conn) readFailed(err error) *ConnError {
+	if c.dripped(err) {
+		return violation(codeCalm, "a frame or header block has not come whole within %v", c.cfg.SettingsTimeout)
+	}
 	e := &ConnError{Kind: Lost, By: Peer, Err: err}
 	if err == io.EOF && (c.rd.fill > 0 || c.rd.data.open) && c.rd.started {
 		e.Err = io.ErrUnexpectedEOF
@@ -115,6 +119,7 @@ func (c *Conn) batch(n int) *ConnError {
 		return err
 	}
 	r.keep(used, filled)
+	c.watchRest(used)
 	c.giveCredit()
 	c.h.BatchEnd()
 	return nil

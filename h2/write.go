@@ -43,6 +43,8 @@ const (
 	maxBacklog = 1 << 20
 	// closeTimeout bounds the flush of the last GOAWAY.
 	closeTimeout = time.Second
+	// flushTimeout bounds the same at a client's Close.
+	flushTimeout = closeTimeout / 10
 )
 
 // outbox holds what waits to be written.
