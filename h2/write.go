@@ -13,11 +13,12 @@ import (
 // The way out:
 //
 //  1. A sender appends whole frames to outbox.b under the connection's lock.
-//  2. It wakes the writer, unless the writer is awake.
+//  2. If nobody is writing it becomes the writer for all, or, where a write may
+//     block or is large, wakes the writer goroutine.
 //  3. The writer yields once, so that every runnable sender can append too;
 //     this is what lets a hundred calls leave in one write(2).
 //  4. It takes the buffer, leaves the spare in its place, and writes without
-//     the lock.
+//     the lock. A sender writes once, and leaves the rest to the goroutine.
 //  5. Senders that found the buffer full are given their turn.
 const (
 	// highWater is how much may wait in the buffer before DATA has to wait.
@@ -51,7 +52,7 @@ const (
 type outbox struct {
 	b       []byte
 	spare   []byte
-	awake   bool          // the writer is awake or about to be
+	awake   bool          // somebody is writing or about to
 	armed   bool          // a timer waits for quietTime to pass
 	replies int           // bytes of acknowledgements and resets in b
 	wake    chan struct{} // the writer goroutine's; nil while there is none
@@ -100,17 +101,41 @@ func (c *Conn) dismissWriterLocked() {
 	}
 }
 
-// flushLocked sends what a sender has appended. On a connection that carries
-// one stream nobody else would share the write: the sender makes it itself,
-// which saves two switches, and leaves to the writer what the socket has no
-// room for. It lets go of the lock meanwhile.
+// flushLocked sends what a sender has appended. Whoever comes first writes for
+// all, without waiting for the socket: that saves the switches to the writer
+// goroutine, which gets what the socket has no room for. It lets go of the lock
+// meanwhile.
 func (c *Conn) flushLocked() {
-	b := c.out.b
-	if c.out.try == nil || c.out.awake || c.streams.n > 1 || len(b) > maxOwnWrite || c.life.phase != active {
+	if c.out.awake {
+		return
+	}
+	if !c.ownWriteLocked() {
 		c.wakeWriterLocked()
 		return
 	}
 	c.out.awake = true
+	if c.streams.n > 1 { // else nobody would share the write
+		c.mu.Unlock()
+		runtime.Gosched()
+		c.mu.Lock()
+	}
+	if c.ownWriteLocked() {
+		c.writeOwnLocked()
+	}
+	c.out.awake = false
+	if len(c.out.b) > 0 || c.life.phase >= closing {
+		c.wakeWriterLocked()
+	}
+}
+
+// ownWriteLocked reports whether a sender may write the buffer itself.
+func (c *Conn) ownWriteLocked() bool {
+	return c.out.try != nil && len(c.out.b) <= maxOwnWrite && c.life.phase == active
+}
+
+// writeOwnLocked writes what the socket has room for.
+func (c *Conn) writeOwnLocked() {
+	b := c.out.b
 	c.out.b, c.out.spare = c.out.spare[:0], nil
 	c.out.taken += uint64(len(b))
 	c.out.replies = 0
@@ -118,16 +143,12 @@ func (c *Conn) flushLocked() {
 	c.mu.Unlock()
 	n := c.out.try.write(b)
 	c.mu.Lock()
-	c.out.awake = false
 	if rest := b[n:]; len(rest) > 0 {
 		c.out.taken -= uint64(len(rest))
 		c.out.b = append(append([]byte(nil), rest...), c.out.b...)
 	}
 	c.out.spare = b[:0]
 	c.armQuietLocked()
-	if len(c.out.b) > 0 || c.life.phase >= closing {
-		c.wakeWriterLocked()
-	}
 }
 
 // writeLoop is the writer goroutine. It ends when the connection is closing
