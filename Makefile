@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint fuzz bench conformance baseline peers ci
+.PHONY: help demo test race lint fuzz processed bench conformance baseline peers ci
 
 SUITE ?= all
 
@@ -22,6 +22,9 @@ lint: ## gofmt, go vet, staticcheck, tidy go.mod files
 
 fuzz: ## each fuzz target for a moment
 	.ci/run fuzz
+
+processed: ## 100,000 calls under random faults: what each says of its processing is held against the facts
+	.ci/run processed
 
 bench: ## compare with grpc-go, connect-go and a raw TCP echo (takes minutes)
 	go -C bench run .

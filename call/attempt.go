@@ -141,6 +141,9 @@ func (c *call) launch(p *channel.Picked, msg []byte, end bool) *fault.Fault {
 		c.s = new(wire.ClientStream)
 	}
 	c.spare = nil
+	if g := c.scratch.gate; g != nil && !g.pass() {
+		return c.interrupted(waitStream)
+	}
 	err := c.s.Start(p.Conn, &c.scratch.req, msg, end, c.ctx.Done())
 	if err == nil {
 		if c.timed {

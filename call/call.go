@@ -60,6 +60,7 @@ type scratch struct {
 	req    wire.Request
 	md     []hpack.Field // the program's metadata
 	fields []hpack.Field // storage: the metadata of an attempt
+	gate   *gate         // of an attempt in a race that has to pass it, or nil
 }
 
 // room is a unary call's storage, which the Caller's pool keeps. Streams
@@ -223,7 +224,7 @@ func (c *Caller) release(r *room) {
 	}
 	r.call = call{caller: c, spare: r.call.spare}
 	s := &r.scratch
-	s.req.Template, s.req.Metadata = nil, nil
+	s.req.Template, s.req.Metadata, s.gate = nil, nil, nil
 	s.md, s.fields = emptied(s.md), emptied(s.fields)
 	c.rooms.Put(r)
 }

@@ -201,7 +201,11 @@ func (c *call) late(f *fault.Fault) *fault.Fault {
 	}
 	_, cause := endOf(c.ctx)
 	g := c.ended(waiting, &contextEnd{err: context.DeadlineExceeded, cause: errors.Join(cause, f)}, codes.DeadlineExceeded, ownWords(cause))
-	return g.WithProcessed(f.Processed()).WithDetails(f.Details())
+	processed := f.Processed()
+	if c.more != nil && len(c.more.tries) > 0 {
+		processed = worse(c.more.processed, processed)
+	}
+	return g.WithProcessed(processed).WithDetails(f.Details())
 }
 
 // budget is the time that the caller gave.

@@ -5,6 +5,7 @@ package call
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -38,9 +39,23 @@ type race struct {
 // until the result is there.
 type runner struct {
 	call   *call
+	gate   gate
 	since  time.Duration
 	cancel context.CancelFunc
 }
+
+// gate decides, once, whether an attempt goes out or is given up before: then
+// no server has seen it.
+type gate struct{ state atomic.Int32 }
+
+const (
+	undecided = iota
+	passed
+	shut
+)
+
+func (g *gate) pass() bool { return g.state.CompareAndSwap(undecided, passed) }
+func (g *gate) shut() bool { return g.state.CompareAndSwap(undecided, shut) }
 
 // result is how an attempt went: no fault means that it was answered.
 type result struct {
@@ -87,6 +102,9 @@ func (c *call) race(desc *grpc.StreamDesc, msgs [][]byte) (*call, *fault.Fault) 
 func (r *race) enter(n *call, since time.Duration) {
 	run := &runner{call: n, since: since}
 	n.more = nil
+	if n.s != nil {
+		run.gate.pass()
+	}
 	n.ctx, run.cancel = context.WithCancel(r.call.ctx)
 	r.running = append(r.running, run)
 	go r.run(run)
@@ -115,7 +133,7 @@ func (r *race) launch(v verdict, f *fault.Fault) {
 func (r *race) run(run *runner) {
 	n, f := run.call, (*fault.Fault)(nil)
 	if n.s == nil {
-		f = n.request(r.msgs)
+		f = n.request(r.msgs, &run.gate)
 	}
 	if f == nil {
 		h, err := n.s.Head(n.ctx.Done())
@@ -133,11 +151,12 @@ func (r *race) run(run *runner) {
 	}
 }
 
-// request makes an attempt and sends a whole request.
-func (c *call) request(msgs [][]byte) *fault.Fault {
+// request makes an attempt and sends a whole request, if the gate is open.
+func (c *call) request(msgs [][]byte, g *gate) *fault.Fault {
 	r := c.caller.acquire()
 	defer c.caller.release(r)
 	c.scratch = &r.scratch
+	c.scratch.gate = g
 	defer func() { c.scratch = nil }()
 	if f := c.readMetadata(c.ctx); f != nil {
 		return f
@@ -217,20 +236,49 @@ const noMoreHedges = "the server asked for no more attempts (" + pushbackKey + "
 func (r *race) interrupted() *fault.Fault {
 	c := *r.call
 	c.more = nil
-	f := c.interrupted(waitHeaders)
-	m := r.call.more
-	r.abandon(f.ID(), f.Code())
-	if len(m.tries) > 1 {
-		f = f.WithAttempts(m.tries).WithProcessed(worse(m.processed, f.Processed()))
+	code, _ := endOf(c.ctx)
+	entry := fault.CallDeadline
+	if code == codes.Canceled {
+		entry = fault.CallCancelled
+	}
+	waiting := waitHeaders
+	if !r.abandon(entry.ID, code) { // none is out there
+		c.attempt, waiting = attempt{began: c.began, number: c.number}, "connect"
+	}
+	f := c.interrupted(waiting)
+	if m := r.call.more; len(m.tries) > 1 || waiting != waitHeaders {
+		f = f.WithAttempts(m.tries).WithProcessed(m.processed)
 	}
 	return f
 }
 
-// abandon remembers what is still running as ended for a reason of this side's.
-func (r *race) abandon(id fault.ID, code codes.Code) {
+// abandon ends what is still running, for a reason of this side's, and
+// remembers it. It reports whether any of it had gone out. It waits for those
+// that have, which nothing but their contexts can hold.
+func (r *race) abandon(id fault.ID, code codes.Code) (out bool) {
+	claims := make(map[*runner]fault.Processed, len(r.running))
+	waiting := 0
 	for _, run := range r.running {
-		r.call.more.add(fault.Attempt{ID: id, Code: code, Processed: fault.Maybe, Elapsed: r.call.caller.now() - run.since})
+		run.cancel()
+		if claims[run] = fault.No; !run.gate.shut() {
+			waiting++
+		}
 	}
+	for waiting > 0 {
+		res := <-r.results
+		if res.gate.state.Load() == passed {
+			waiting--
+			ev, processed := res.call.observed()
+			out, claims[res.runner] = out || ev.Sent, processed
+		}
+		res.call.drop()
+	}
+	c := r.call
+	for _, run := range r.running {
+		c.more.add(fault.Attempt{ID: id, Code: code, Processed: claims[run], Elapsed: c.caller.now() - run.since})
+	}
+	r.running = nil
+	return out
 }
 
 // stop ends what is running.

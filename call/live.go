@@ -100,5 +100,5 @@ func (s *stream) channelClosed() {
 		a.Evidence, a.Processed = c.observed()
 		f = fault.CallClosed.Newf(a, "the client was closed while the call ran")
 	}
-	_ = s.abort(c, f)
+	_ = s.abort(c, c.withAttempts(f))
 }

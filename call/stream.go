@@ -174,8 +174,8 @@ func (s *stream) SendMsg(m any) error {
 	c, end := s.state()
 	if s.closed {
 		ev, processed := c.observed()
-		f := fault.CallMisuse.Newf(fault.Args{Side: fault.Local, Processed: processed, Evidence: ev},
-			"SendMsg was called after CloseSend, or a second time for a method that takes one message")
+		f := c.withAttempts(fault.CallMisuse.Newf(fault.Args{Side: fault.Local, Processed: processed, Evidence: ev},
+			"SendMsg was called after CloseSend, or a second time for a method that takes one message"))
 		_ = s.abort(c, f)
 		return f
 	}
@@ -186,7 +186,7 @@ func (s *stream) SendMsg(m any) error {
 	if err != nil {
 		f, _ := fault.From(err)
 		_, processed := c.observed()
-		f = f.WithProcessed(processed)
+		f = c.withAttempts(f.WithProcessed(processed))
 		_ = s.abort(c, f)
 		return f
 	}

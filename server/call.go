@@ -143,7 +143,21 @@ func (c *callContext) late() error {
 		return fault.CallDeadline.Newf(fault.Args{Side: fault.Local, Processed: fault.No, Cause: context.DeadlineExceeded,
 			Evidence: &fault.Evidence{Method: clip(c.path)}}, "the caller's deadline, %v after the request arrived, passed before the handler started", c.timeout)
 	}
-	return c.why()
+	cause := c.why()
+	if f, ok := cause.(*fault.Fault); ok {
+		return f.WithProcessed(fault.No)
+	}
+	return cause
+}
+
+// ran is what is known of a call that a worker has begun to handle: its
+// handler runs, unless an interceptor keeps it from that.
+func (k *call) ran() fault.Processed {
+	srv := k.conn.srv
+	if k.method == nil || k.method.unary != nil && srv.unaryInt != nil || k.method.unary == nil && srv.strInt != nil {
+		return fault.Maybe
+	}
+	return fault.Yes
 }
 
 // decodeUnary is what generated code calls to get the request.
@@ -154,9 +168,18 @@ func (k *call) decodeUnary(m any) error {
 	k.taken = true
 	msg, err := k.RecvUnary()
 	if err != nil {
-		return k.raise(err)
+		return k.raise(claiming(err, fault.No)) // generated code calls the handler with the request
 	}
 	return k.unmarshal(&msg, m)
+}
+
+// claiming returns err, where it is a fault that leaves it open, with what is
+// known of the call's handler.
+func claiming(err error, p fault.Processed) error {
+	if f, ok := err.(*fault.Fault); ok && f.Processed() == fault.Maybe {
+		return f.WithProcessed(p)
+	}
+	return err
 }
 
 // unmarshal turns msg, which it frees, into m.
@@ -263,7 +286,7 @@ func (k *call) finish(err error) {
 	k.headerSent = true
 	x.mu.Unlock()
 	st, err := k.statusOf(err, raised)
-	if f, ok := err.(*fault.Fault); ok && (f == raised || f == k.refusal) && f.Processed() == fault.No {
+	if f, ok := err.(*fault.Fault); ok && (f == raised || f == k.refusal) && f.Processed() == fault.No && f.Entry() != fault.CallCancelled {
 		k.recordRefusal(f)
 	}
 	if k.refusal != nil && k.refusal.Entry() == fault.CodecCompressorUnsupported {

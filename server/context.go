@@ -139,9 +139,13 @@ func (c *callContext) why() error {
 	return c.cause
 }
 
-// deadlineFault says that the deadline passed while the handler ran.
+// deadlineFault says that the deadline passed while the handler ran. mu is held.
 func (c *callContext) deadlineFault() *fault.Fault {
-	return fault.CallDeadline.Newf(fault.Args{Side: fault.Local, Processed: fault.Maybe, Cause: context.DeadlineExceeded,
+	processed := fault.Maybe
+	if c.call != nil {
+		processed = c.call.ran()
+	}
+	return fault.CallDeadline.Newf(fault.Args{Side: fault.Local, Processed: processed, Cause: context.DeadlineExceeded,
 		Evidence: &fault.Evidence{Method: c.path}}, "the caller's deadline, %v after the request arrived, has passed", c.timeout)
 }
 

@@ -192,7 +192,7 @@ func (e *events) Overloaded() {
 	}
 	// Its handler runs: it learns from the context, or from RecvMsg, which also
 	// ends the call.
-	k.ctx.cancel(f.WithProcessed(fault.Yes))
+	k.ctx.cancel(f.WithProcessed(k.ran()))
 }
 
 // refuse answers a call that no worker has.
@@ -208,7 +208,7 @@ func (e *events) Reset(f *fault.Fault) {
 	if !k.opened {
 		return // refused by wire, or malformed from the start
 	}
-	k.ctx.cancel(f)
+	k.ctx.cancel(claiming(f, k.ran()))
 	if !k.dispatched {
 		k.conn.forget(k)
 	}

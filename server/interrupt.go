@@ -28,9 +28,10 @@ func (c *callContext) interrupt(running, waiting *fault.Fault) {
 		c.mu.Unlock()
 		return // not open yet, and refused when it is; or answered
 	}
-	f := running
-	if !k.started {
-		f = waiting
+	f := waiting
+	if k.started {
+		f = running.WithProcessed(k.ran())
+	} else {
 		k.recordRefusal(f)
 	}
 	k.over, k.interrupted = true, f

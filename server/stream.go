@@ -179,7 +179,7 @@ func (s *serverStream) RecvMsg(m any) error {
 			return err
 		}
 		if err != nil {
-			return s.fail(err)
+			return s.fail(claiming(err, k.ran()))
 		}
 		return s.ended(k.unmarshal(&msg, m))
 	}
@@ -189,7 +189,7 @@ func (s *serverStream) RecvMsg(m any) error {
 	s.received = true
 	msg, err := k.RecvUnary()
 	if err != nil {
-		return s.fail(err)
+		return s.fail(claiming(err, fault.No)) // as in decodeUnary
 	}
 	return s.ended(k.unmarshal(&msg, m))
 }
@@ -227,7 +227,7 @@ func (s *serverStream) SendMsg(m any) error {
 			// Part of the message may be out: trailers would call it truncated.
 			k.Reset(h2.Cancel)
 		}
-		return s.fail(err)
+		return s.fail(claiming(err, k.ran()))
 	}
 	if k.watch != nil {
 		k.watch.out(m, sizes)
