@@ -48,8 +48,8 @@ func Example_retryPolicy() {
 	fmt.Println(f.Rungs()[0].ID)
 	// Output:
 	// Ann <nil> after 3 attempts
-	// handler.status Unavailable processed: maybe
-	// handler.status Unavailable processed: maybe
-	// handler.status Unavailable processed: maybe
+	// handler.status Unavailable processed: yes
+	// handler.status Unavailable processed: yes
+	// handler.status Unavailable processed: yes
 	// call.retries-exhausted
 }

@@ -361,13 +361,13 @@ func TestFaults(t *testing.T) {
 		processed fault.Processed
 	}{
 		{"status", call(cc, timeout(t), 1), codes.NotFound, fault.HandlerStatus, fault.Remote, fault.Yes},
-		{"not a status", call(cc, timeout(t), 2), codes.Unknown, fault.HandlerStatus, fault.Remote, fault.Maybe},
-		{"panic", call(cc, timeout(t), 3), codes.Unknown, fault.HandlerStatus, fault.Remote, fault.Maybe},
+		{"not a status", call(cc, timeout(t), 2), codes.Unknown, fault.HandlerNotStatus, fault.Remote, fault.Yes},
+		{"panic", call(cc, timeout(t), 3), codes.Unknown, fault.HandlerPanic, fault.Remote, fault.Yes},
 		{"deadline", call(cc, short, 4), codes.DeadlineExceeded, fault.CallDeadline, fault.Local, fault.Maybe},
 		{"past", call(cc, past, 0), codes.DeadlineExceeded, fault.CallDeadlinePast, fault.Local, fault.No},
 		{"refused", call(gone, timeout(t), 0), codes.Unavailable, fault.DialRefused, fault.Remote, fault.No},
 		{"unknown method", cc.Invoke(timeout(t), "/grpc.testing.TestService/UnaryCal", &testgrpc.Empty{}, &testgrpc.Empty{}),
-			codes.Unimplemented, fault.HandlerStatus, fault.Remote, fault.Maybe},
+			codes.Unimplemented, fault.HandlerUnknownMethod, fault.Remote, fault.No},
 	} {
 		f, ok := fault.From(c.err)
 		if !ok {

@@ -41,7 +41,7 @@ func TestServeHTTP(t *testing.T) {
 			defer cc.Close()
 			fourKinds(t, cc)
 			err := cc.Invoke(timeout(t), "/grpc.testing.TestService/None", &testgrpc.Empty{}, &testgrpc.Empty{})
-			if !fault.HandlerStatus.Is(err) {
+			if !fault.HandlerUnknownMethod.Is(err) {
 				t.Errorf("an unknown method: %v", err)
 			}
 			s.Stop()

@@ -5,12 +5,14 @@ package faultline
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/tap"
 
@@ -246,6 +248,30 @@ func MaxHandlers(n int) ServerOption {
 func MaxUndeliveredBytes(n int64) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.MaxUndelivered = n })
 }
+
+// TrustedPeers has callers see how a failure came about, for which one of these
+// returns true: the services behind this one that it passed, with addresses and
+// texts ([fault.Fault.Trail]). Other callers, and all without this option, get
+// code, message and details of a status, and a reference in the place of what
+// names the inside. The predicates are asked once per connection, after its
+// handshake. [VerifiedPeer], [LocalPeer] and [PeersIn] are such; a proxy's
+// address is that of all who come through it.
+func TrustedPeers(any ...func(*peer.Peer) bool) ServerOption {
+	return serverOption(func(s *serverSettings) { s.cfg.Trusted = append(s.cfg.Trusted, any...) })
+}
+
+// VerifiedPeer is a predicate for [TrustedPeers]: the peer showed a certificate
+// that the server verified (mutual TLS).
+func VerifiedPeer(p *peer.Peer) bool { return server.VerifiedPeer(p) }
+
+// LocalPeer is a predicate for [TrustedPeers]: the peer is on this machine, and
+// comes from a loopback address or through a unix socket. Do not use it behind
+// a proxy on the same machine.
+func LocalPeer(p *peer.Peer) bool { return server.LocalPeer(p) }
+
+// PeersIn returns a predicate for [TrustedPeers]: the peer's address is in one
+// of the prefixes, such as netip.MustParsePrefix("10.0.0.0/8").
+func PeersIn(prefixes ...netip.Prefix) func(*peer.Peer) bool { return server.PeersIn(prefixes...) }
 
 // Logger gets what callers must not see: panics, errors that are no status,
 // failed handshakes. Default slog.Default().

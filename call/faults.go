@@ -191,7 +191,7 @@ func (c *call) late(f *fault.Fault) *fault.Fault {
 	}
 	switch {
 	case f.Entry() == fault.HTTP2RSTCancel:
-	case f.Entry() == fault.HandlerStatus && f.Code() == codes.DeadlineExceeded:
+	case f.Code() == codes.DeadlineExceeded && f.Verbatim():
 	default:
 		return f
 	}
@@ -205,7 +205,7 @@ func (c *call) late(f *fault.Fault) *fault.Fault {
 	if c.more != nil && len(c.more.tries) > 0 {
 		processed = worse(c.more.processed, processed)
 	}
-	return g.WithProcessed(processed).WithDetails(f.Details())
+	return g.WithProcessed(processed).WithDetails(f.Details()).WithTrail(f.Trail())
 }
 
 // budget is the time that the caller gave.

@@ -63,11 +63,7 @@ func (a *answer) status() bool {
 	if a.f == nil || !a.f.Evidence().Answered {
 		return false
 	}
-	switch a.f.Layer() {
-	case fault.LayerHandler, fault.LayerServer, fault.LayerPolicy:
-		return true
-	}
-	return a.f.Side() == fault.Remote && a.f.Entry() == fault.HandlerStatus
+	return a.f.Verbatim()
 }
 
 // absent reports that the server says it has no such method.
@@ -354,7 +350,7 @@ func (x *exam) concluded(ctx context.Context, s *wire.ClientStream, q question, 
 	if !ok {
 		return named("call.misuse").says(fault.Local, processed, "%v", err), nil
 	}
-	if timedOut(ctx) && (f.Entry() == fault.HTTP2RSTCancel || f.Entry() == fault.HandlerStatus && f.Code() == codes.DeadlineExceeded) {
+	if timedOut(ctx) && (f.Entry() == fault.HTTP2RSTCancel || f.Verbatim() && f.Code() == codes.DeadlineExceeded) {
 		return x.late(s, q, f.Processed()), nil
 	}
 	return found(f), f

@@ -131,7 +131,7 @@ func (w *vigil) streamEnded(ctx context.Context, err error) *Probe {
 	switch {
 	case !ok:
 		w.note("stream", "%v", err)
-	case f.Entry() == fault.HandlerStatus && f.Code() == codes.Unimplemented:
+	case f.Verbatim() && f.Code() == codes.Unimplemented:
 		w.note("stream", "the server has no stream that stays open; the connection alone is held")
 	case f.Layer() == fault.LayerHTTP2:
 		if !w.x.line.usable() {
@@ -139,7 +139,7 @@ func (w *vigil) streamEnded(ctx context.Context, err error) *Probe {
 		}
 		p := w.sick(found(f))
 		return &p
-	case f.Layer() == fault.LayerHandler || f.ID() == "wire.http-status":
+	case f.Verbatim() || f.ID() == "wire.http-status":
 		w.note("stream", "%s %s", codes.Name(f.Code()), f.Message())
 	default:
 		w.note("stream", "%s", f.Message())

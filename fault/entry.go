@@ -59,7 +59,7 @@ type Args struct {
 // faults. A code that is not among e's is a mistake of the caller: the default
 // is used instead, and [Fault.Misplaced] tells.
 func (e *Entry) New(a Args) *Fault {
-	f := &Fault{entry: e, code: a.Code, side: a.Side, processed: a.Processed, evidence: a.Evidence, cause: a.Cause}
+	f := &Fault{entry: e, code: a.Code, side: a.Side, processed: a.Processed, evidence: a.Evidence, cause: a.Cause, verbatim: a.Verbatim}
 	if !e.allows(a.Code) {
 		f.code, f.misplaced = e.fallback(), a.Code
 	}

@@ -30,6 +30,8 @@ type Fault struct {
 	rungs     []Rung
 	attempts  []Attempt
 	ledger    *Ledger
+	trail     []Hop
+	verbatim  bool
 }
 
 // Rung is a floor that the failure passed on its way up to the caller.

@@ -60,6 +60,10 @@ func samples(t *testing.T) map[string]*Fault {
 			Side: Between, Processed: No, Message: "answers \"\x1b[2J\r\n\xff\u202e\"",
 			Evidence: &Evidence{Sample: "SSH-2.0\r\n\x00\x1b]0;x\a", ALPN: []string{"h2", "http/1.1"}},
 		}),
+		"trail": HandlerUpstream.New(Args{
+			Side: Remote, Processed: Yes, Code: codes.Unavailable, Message: "dial.refused: nothing listens at the address; reference 00ff", Verbatim: true,
+			Evidence: &Evidence{Method: "/shop.Orders/Place", Address: "10.0.0.1:443", Reference: "00ff"},
+		}).WithTrail([]Hop{orders, {Service: "shop.Hostile", ID: "new.\n", Dropped: 3, Text: "\x1b[2J"}, stock}),
 		"misplaced": WireTruncated.New(Args{Side: Remote, Code: codes.DataLoss}),
 	}
 }

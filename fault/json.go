@@ -15,7 +15,7 @@ import (
 //
 //	{"code":"UNAVAILABLE","id":"dial.refused","layer":"dial","side":"remote","processed":"no",
 //	 "message":..., "remedy":..., "spec":..., "details":[...], "evidence":{...}, "causes":[...],
-//	 "rungs":[...], "attempts":[...], "ledger":{...}}
+//	 "rungs":[...], "attempts":[...], "ledger":{...}, "trail":[...]}
 //
 // Codes have their canonical names, durations are in nanoseconds, and what is
 // empty is left out. Details are in protobuf's JSON form; one of a type that
@@ -36,10 +36,11 @@ func (f *Fault) MarshalJSON() ([]byte, error) {
 		Rungs     []Rung            `json:"rungs,omitempty"`
 		Attempts  []Attempt         `json:"attempts,omitempty"`
 		Ledger    *Ledger           `json:"ledger,omitempty"`
+		Trail     []Hop             `json:"trail,omitempty"`
 	}{
 		Code: codes.Name(f.code), ID: f.entry.ID, Layer: f.entry.Layer, Side: f.side, Processed: f.processed,
 		Message: f.message, Remedy: f.entry.Remedy, Spec: f.entry.Spec,
-		Evidence: f.evidence, Rungs: f.rungs, Attempts: f.attempts, Ledger: f.ledger,
+		Evidence: f.evidence, Rungs: f.rungs, Attempts: f.attempts, Ledger: f.ledger, Trail: f.Trail(),
 	}
 	for _, d := range f.details {
 		out.Details = append(out.Details, detailJSON(d))
@@ -107,6 +108,13 @@ func (f *Fault) LogValue() slog.Value {
 	}
 	if f.ledger != nil {
 		attrs = append(attrs, ledgerAttr(f.ledger))
+	}
+	if trail := f.Trail(); len(trail) > 0 {
+		lines := make([]string, len(trail))
+		for i, h := range trail {
+			lines[i] = h.String()
+		}
+		attrs = append(attrs, slog.Any("trail", lines))
 	}
 	return slog.GroupValue(attrs...)
 }

@@ -21,7 +21,7 @@ import (
 
 // Format prints the fault. %v, %s and %q print what Error returns; %+v prints
 // the whole ladder, one fact per line: circumstance, layer, side, processed,
-// evidence, rungs, attempts, the deadline's ledger, details, causes, remedy
+// evidence, rungs, trail, attempts, the deadline's ledger, details, causes, remedy
 // and specification. Text that a peer sent is shown with its control
 // characters escaped.
 func (f *Fault) Format(s fmt.State, verb rune) {
@@ -47,6 +47,9 @@ func (f *Fault) ladder() []byte {
 	}
 	for _, r := range f.rungs {
 		l.rung("above", strings.TrimSuffix(string(r.ID)+": "+r.Text, ": "))
+	}
+	for i, h := range f.Trail() {
+		l.rung("trail", fmt.Sprintf("%d: %v", i+1, h))
 	}
 	for i, a := range f.attempts {
 		l.rung("attempts", attemptText(i+1, a))

@@ -5,6 +5,7 @@ package server
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -38,10 +39,11 @@ type call struct {
 	encoding string                  // the answer's grpc-encoding, "" without compression
 	decode   func(message any) error // k.decodeUnary, made once
 
-	opened     bool // the reader's own: it counts as a call
-	dispatched bool // the reader's own: a worker ends it
-	counted    bool // the worker's own, once dispatched: it is among those that limits count
-	taken      bool // the handler's own: the request was decoded
+	opened     bool          // the reader's own: it counts as a call
+	dispatched bool          // the reader's own: a worker ends it
+	counted    bool          // the worker's own, once dispatched: it is among those that limits count
+	taken      bool          // the handler's own: the request was decoded
+	arrived    time.Duration // as Server.now has it
 
 	sending atomic.Bool // a message is on its way out: trailers now would cut it off
 
@@ -53,6 +55,7 @@ type call struct {
 	over       bool         // the answer is complete, or given up
 	raised     *fault.Fault // the last fault that this call's own methods returned
 	badTrailer *fault.Fault // what is wrong with the trailers that the handler set
+	passed     []string     // of a trail, that the handler set as trailers
 	// interrupted is why the server answered in the handler's place.
 	interrupted *fault.Fault
 }
@@ -155,7 +158,7 @@ func (c *callContext) late() error {
 func (k *call) ran() fault.Processed {
 	srv := k.conn.srv
 	if k.method == nil || k.method.unary != nil && srv.unaryInt != nil || k.method.unary == nil && srv.strInt != nil {
-		return fault.Maybe
+		return k.ctx.gate.passed()
 	}
 	return fault.Yes
 }
@@ -262,7 +265,7 @@ func (k *call) reply(m any) {
 func (k *call) unsent(err error) {
 	if f, ok := fault.From(err); ok && f.Entry() == fault.HTTP2HeaderList {
 		// The program's metadata is too much for the client, and was not sent.
-		_ = k.Finish(statusOfFault(f), nil)
+		_ = k.Finish(k.answeredFor(f), nil)
 		return
 	}
 	k.Reset(h2.Cancel) // does nothing if the stream is over
@@ -352,7 +355,7 @@ func (k *call) recycle() {
 	k.opened, k.dispatched, k.taken = false, false, false
 	k.header, k.trailer = k.header[:0], k.trailer[:0]
 	k.headerSent, k.started, k.over = false, false, false
-	k.raised, k.badTrailer, k.interrupted = nil, nil, nil
+	k.raised, k.badTrailer, k.interrupted, k.passed = nil, nil, nil, nil
 	s.pool.Put(k)
 }
 

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/tap"
 
@@ -85,6 +86,10 @@ type Config struct {
 	// no handler has taken yet, over all connections. Default 256 MiB;
 	// negative means no bound.
 	MaxUndelivered int64
+	// Trusted say which peers may see how a failure came about behind this
+	// server: addresses, texts and the services it passed. Any that says so is
+	// enough; without any no peer may. They are asked once per connection.
+	Trusted []func(*peer.Peer) bool
 	// Logger gets what callers must not see, and failed handshakes. Nil means
 	// slog.Default().
 	Logger *slog.Logger

@@ -33,9 +33,12 @@ type conn struct {
 	peer *peer.Peer
 	base context.Context // what the stats handlers made for it; nil without
 
-	batch   []*call      // the reader's own: what this read brought
-	waiting int          // the reader's own: calls opened, and not dispatched yet
-	calls   atomic.Int64 // opened, and their handlers have not returned
+	trusted bool // the peer may see trails
+
+	batch   []*call       // the reader's own: what this read brought
+	clock   time.Duration // the reader's own: when the batch began, as Server.now has it
+	waiting int           // the reader's own: calls opened, and not dispatched yet
+	calls   atomic.Int64  // opened, and their handlers have not returned
 
 	enforcer enforcer // the reader's own
 }
@@ -52,6 +55,7 @@ func (c *conn) serve() {
 		return
 	}
 	c.peer = &peer.Peer{Addr: nc.RemoteAddr(), LocalAddr: nc.LocalAddr(), AuthInfo: auth}
+	c.trusted = trusts(c.srv.cfg.Trusted, c.peer)
 	left := max(c.srv.cfg.ConnectionTimeout-time.Since(start), time.Millisecond)
 	if len(c.srv.cfg.StatsHandlers) > 0 {
 		defer c.tag()()

@@ -29,6 +29,7 @@ type callContext struct {
 	path     string
 	deadline time.Time     // zero: none
 	timeout  time.Duration // as the caller gave it
+	gate     gate
 
 	mu    sync.Mutex
 	call  *call                   // guarded by mu; nil until the call is open, and when it is over

@@ -63,6 +63,10 @@ func (e *events) Open() wire.Dispatch {
 		x.timeout = h.Timeout
 		x.deadline = time.Now().Add(h.Timeout)
 	}
+	if len(c.batch) == 0 {
+		c.clock = s.now() // that of the whole batch is near enough
+	}
+	k.arrived = c.clock
 	k.user = x
 	if len(s.cfg.StatsHandlers) > 0 {
 		k.watch = &watch{handlers: s.cfg.StatsHandlers}

@@ -9,57 +9,38 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/faultline-rpc/faultline/event"
 	"github.com/faultline-rpc/faultline/fault"
-	"github.com/faultline-rpc/faultline/status"
 	"github.com/faultline-rpc/faultline/wire"
 )
 
 // statusOf decides what the caller gets to read of an error with which a call
-// ends. It also returns the error as observers on this side may see it.
-//
-//   - A status, made by the application or received from another service,
-//     passes: code, message and details.
-//   - So does a fault that this very call raised.
-//   - A fault of the handler's own client keeps its id and code; its text may
-//     name addresses and goes to the log.
-//   - The context's errors become handler.context.
-//   - Any other error may say anything: UNKNOWN, and a reference to the log.
+// ends: see [edge]. It also returns the error as observers on this side may see
+// it.
 func (k *call) statusOf(err error, raised *fault.Fault) (wire.Status, error) {
 	if err == nil {
 		return wire.Status{}, nil
 	}
+	e := edge{method: k.ctx.path, trusted: k.conn.trusted, ran: k.handlerRan(), passed: k.passed, mask: k.mask, context: k.contextFault}
+	e.elapsed = k.conn.srv.now() - k.arrived
+	if x := k.ctx; !x.deadline.IsZero() {
+		e.timed, e.budget = true, time.Until(x.deadline)
+	}
 	if f, ok := err.(*fault.Fault); ok && (f == raised || f == k.refusal) {
-		return statusOfFault(f), err
+		return e.own(f), err
 	}
-	if s, ok := status.FromError(err); ok && s.Code() != codes.OK {
-		if f := s.Fault(); f != nil && f != raised && foreign(f) && f.Code() == s.Code() && f.Message() == s.Message() {
-			ref := k.mask(err, "a handler returned a failure of its own client")
-			return wire.Status{Code: f.Code(), Message: fmt.Sprintf("%s: %s; reference %s", f.ID(), f.Entry().Summary, ref)}, err
-		}
-		return wireStatus(s), err
-	}
-	f := k.contextFault(err)
-	if f == nil {
-		ref := k.mask(err, "a handler returned an error that is no status")
-		f = fault.HandlerNotStatus.Newf(fault.Args{Side: fault.Local, Processed: fault.Yes, Cause: err,
-			Evidence: &fault.Evidence{Method: clip(k.ctx.path), Reference: ref}}, "%s; reference %s", fault.HandlerNotStatus.Summary, ref)
-	}
-	return statusOfFault(f), f
+	return e.judge(err, raised)
 }
-
-// foreign reports whether a fault was minted by a client in this process. What
-// only servers raise came from another server, or was made for this caller.
-func foreign(f *fault.Fault) bool { return f.Entry().By != fault.ByServer }
 
 // contextFault is the fault of a handler that returned its context's error, or
 // a narrower one's; nil for other errors.
 func (k *call) contextFault(err error) *fault.Fault {
-	a := fault.Args{Side: fault.Local, Processed: fault.Yes, Cause: err, Evidence: &fault.Evidence{Method: clip(k.ctx.path)}}
+	a := fault.Args{Side: fault.Local, Processed: fault.Maybe, Cause: err, Evidence: &fault.Evidence{Method: clip(k.ctx.path)}}
 	what := ""
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -110,25 +91,25 @@ func (k *call) crashed(value any) error {
 	if value == nil {
 		summary = "the handler ended its goroutine"
 	}
-	return k.raise(fault.HandlerPanic.Newf(fault.Args{Side: fault.Local, Processed: fault.Yes,
+	return k.raise(fault.HandlerPanic.Newf(fault.Args{Side: fault.Local, Processed: k.handlerRan(),
 		Evidence: &fault.Evidence{Method: clip(k.ctx.path), Reference: ref}}, "%s; reference %s", summary, ref))
 }
 
 // reference is a number that finds a log entry. It is no secret.
 func reference() string { return fmt.Sprintf("%016x", rand.Uint64()) }
 
+// answeredFor is the end of a call that this server answers in the place of its
+// handler: any caller may read it.
+func (k *call) answeredFor(f *fault.Fault) wire.Status {
+	st := statusOfFault(f)
+	st.Trail = fault.WriteTrail(fault.NewHop(k.ctx.path, f).Masked(), nil)
+	return st
+}
+
 func statusOfFault(f *fault.Fault) wire.Status {
 	st := wire.Status{Code: f.Code(), Message: f.Message()}
 	if len(f.Details()) > 0 {
 		st.Details, _ = proto.Marshal(f.Proto()) // a Status of valid text marshals
-	}
-	return st
-}
-
-func wireStatus(s *status.Status) wire.Status {
-	st := wire.Status{Code: s.Code(), Message: s.Message()}
-	if p := s.Proto(); len(p.GetDetails()) > 0 {
-		st.Details, _ = proto.Marshal(p)
 	}
 	return st
 }

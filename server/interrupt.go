@@ -41,7 +41,7 @@ func (c *callContext) interrupt(running, waiting *fault.Fault) {
 	// take a message that is cut off for a broken server.
 	if !k.sending.Load() {
 		// Under the lock, which keeps the call from being used again. It does not wait.
-		k.conclude(statusOfFault(f), first, k.header, k.trailer)
+		k.conclude(k.answeredFor(f), first, k.header, k.trailer)
 	}
 	stop := c.cancelLocked(f)
 	c.mu.Unlock()

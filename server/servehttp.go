@@ -85,7 +85,7 @@ func (s *Server) httpConn(far net.Conn, r *http.Request) *conn {
 	if r.TLS != nil {
 		p.AuthInfo = credentials.TLSInfo{State: *r.TLS, CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}
 	}
-	return &conn{srv: s, id: s.connID(), raw: &addressed{far, p}, peer: p, base: r.Context()}
+	return &conn{srv: s, id: s.connID(), raw: &addressed{far, p}, peer: p, base: r.Context(), trusted: trusts(s.cfg.Trusted, p)}
 }
 
 // serveHTTP is the life of a connection for one request.

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -30,6 +31,7 @@ type Server struct {
 	work     workers
 	pool     sync.Pool // of *call
 	connIDs  atomic.Uint64
+	epoch    time.Time // now counts from here
 
 	// methods is the way from a path to its method. It is made by the first
 	// Serve and read-only from then on.
@@ -59,7 +61,8 @@ func New(cfg Config) *Server {
 	cfg = cfg.withDefaults()
 	s := &Server{
 		cfg:       cfg,
-		unaryInt:  chainUnary(cfg.UnaryInts),
+		epoch:     time.Now(),
+		unaryInt:  gated(chainUnary(cfg.UnaryInts)),
 		strInt:    chainStream(cfg.StreamInts),
 		recvMax:   codec.Limit{Bytes: cfg.MaxRecvMsgSize, Option: "MaxRecvMsgSize"},
 		sendMax:   codec.Limit{Bytes: cfg.MaxSendMsgSize, Option: "MaxSendMsgSize"},
@@ -117,6 +120,9 @@ func (s *Server) GetServiceInfo() map[string]grpc.ServiceInfo {
 	}
 	return all
 }
+
+// now is the time since the server was made.
+func (s *Server) now() time.Duration { return time.Since(s.epoch) }
 
 // connID numbers a connection for events.
 func (s *Server) connID() uint64 {

@@ -98,6 +98,9 @@ func (t *transportStream) SetTrailer(md metadata.MD) error {
 	if k == nil || k.over {
 		return t.misuseLocked("SetTrailer: the call is over")
 	}
+	if v := md[fault.TrailKey]; len(v) > 0 { // AppendMetadata leaves it out: it is for those who may read it
+		k.passed = append(k.passed[:len(k.passed):len(k.passed)], v...)
+	}
 	fields, err := wire.AppendMetadata(k.trailer, md)
 	if err != nil {
 		// A stream's SetTrailer cannot return it: a call that would succeed
@@ -150,7 +153,7 @@ func (k *call) serveStream() error {
 		return m.stream.Handler(m.impl, s)
 	}
 	info := &grpc.StreamServerInfo{FullMethod: k.ctx.path, IsClientStream: m.clientStreams(), IsServerStream: m.serverStreams()}
-	return k.conn.srv.strInt(m.impl, s, info, m.stream.Handler)
+	return k.conn.srv.strInt(m.impl, s, info, k.gatedStream())
 }
 
 // Context implements grpc.ServerStream.

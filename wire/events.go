@@ -211,23 +211,31 @@ func (s *ClientStream) finish(f *fault.Fault) {
 func (s *ClientStream) statusLocked(t *Trailer) *fault.Fault {
 	a := fault.Args{Code: t.Code, Side: fault.Remote, Message: t.Message, Verbatim: true, Evidence: s.evidenceLocked()}
 	a.Evidence.Answered = true
-	if s.recv.got > 0 || onlyHandlers(t.Code) {
+	e, trail := fault.HandlerStatus, []fault.Hop(nil)
+	if len(t.Trail) > 0 {
+		trail = fault.ReadTrail(t.Trail, a.Evidence.Address)
+		e = heed(&a, trail)
+	}
+	switch {
+	case s.recv.got > 0, a.Processed == fault.Maybe && fault.OnlyApplications(t.Code):
 		a.Processed = fault.Yes
 	}
-	f := fault.HandlerStatus.New(a)
+	f := e.New(a)
+	if len(trail) > 0 {
+		f = f.WithTrail(trail)
+	}
 	if t.Status != nil && len(t.Status.Details) > 0 {
 		f = f.WithDetails(t.Status.Details)
 	}
 	return f
 }
 
-// onlyHandlers reports the seven codes that no gRPC library generates
-// (doc/statuscodes.md): they prove that a handler ran.
-func onlyHandlers(c codes.Code) bool {
-	switch c {
-	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition,
-		codes.Aborted, codes.OutOfRange, codes.DataLoss:
-		return true
+// heed takes the server's own word on the failure, if the trail begins with it:
+// the circumstance that its client reports, and whether a handler ran.
+func heed(a *fault.Args, trail []fault.Hop) *fault.Entry {
+	e, processed, ok := fault.Verdict(trail, a.Evidence.Method, a.Code)
+	if ok {
+		a.Processed, a.Evidence.Reference = processed, trail[0].Reference
 	}
-	return false
+	return e
 }

@@ -99,8 +99,9 @@ func illegal(key, what string) error {
 
 // transportName reports whether a name belongs to the transport and is never
 // sent for the program. The first group is what grpc-go skips. In the second,
-// "host" would contradict :authority, "content-length" the framing, and
-// grpc-accept-encoding would announce another program's compressors. The third
+// "host" would contradict :authority, "content-length" the framing,
+// grpc-accept-encoding would announce another program's compressors, and a
+// trail is what servers say of a failure, when they know who asks. The third
 // is what RFC 9113 section 8.2.2 forbids. Other names that start with "grpc-"
 // pass as in grpc-go: grpc-trace-bin and grpc-previous-rpc-attempts live there.
 func transportName(name string) bool {
@@ -110,7 +111,7 @@ func transportName(name string) bool {
 	switch name {
 	case "content-type", "user-agent", "te", "grpc-message-type", "grpc-encoding", "grpc-message", "grpc-status", "grpc-timeout":
 		return true
-	case "host", "content-length", "grpc-accept-encoding":
+	case "host", "content-length", "grpc-accept-encoding", fault.TrailKey:
 		return true
 	}
 	return connectionSpecific(name)

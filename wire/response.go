@@ -99,7 +99,7 @@ func hiddenAnswer(name string) bool {
 		return name != ":authority" // shown by grpc-go, though no server sends it
 	}
 	switch name {
-	case "te", "grpc-message-type", "grpc-message", "grpc-encoding", "grpc-status", "grpc-timeout":
+	case "te", "grpc-message-type", "grpc-message", "grpc-encoding", "grpc-status", "grpc-timeout", fault.TrailKey:
 		return true
 	}
 	return connectionSpecific(name)

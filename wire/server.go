@@ -353,13 +353,15 @@ type Status struct {
 	Code    codes.Code
 	Message string
 	Details []byte // a marshaled google.rpc.Status, or nil
+	// Trail are the values of [fault.TrailKey]: see [fault.WriteTrail].
+	Trail []string
 }
 
 // Finish ends the stream with st: as trailers, or trailers-only if no headers
 // were sent. It never waits, and releases what was not read of the request. A
 // second Finish does nothing. Where the client does not take as many bytes of
-// header fields the trailer is left out, and the message, before the stream is
-// reset.
+// header fields the trail is left out, then the trailer and the message, before
+// the stream is reset.
 func (s *ServerStream) Finish(st Status, trailer []hpack.Field) error {
 	s.mu.Lock()
 	if s.finished {
@@ -380,7 +382,13 @@ func (s *ServerStream) Finish(st Status, trailer []hpack.Field) error {
 			h.Fields = append(h.Fields, f)
 		}
 	}
+	without := len(h.Fields)
+	h.Fields = appendTrail(h.Fields, st.Trail)
 	err := s.WriteHeader(h, true)
+	if err == h2.ErrHeaderList && len(st.Trail) > 0 {
+		h.Fields = h.Fields[:without]
+		err = s.WriteHeader(h, true)
+	}
 	if err == h2.ErrHeaderList { // the status fits without what the program added
 		h.Fields = AppendStatus(room[:0], st.Code, "", nil)
 		err = s.WriteHeader(h, true)
@@ -420,7 +428,7 @@ func (s *ServerStream) sendFault(err error) error {
 	ev := s.evidence()
 	if err == h2.ErrHeaderList {
 		return fault.HTTP2HeaderList.Newf(fault.Args{Side: fault.Local, Processed: fault.Yes, Evidence: ev, Cause: err},
-			"the answer's header section is larger than %s allows", ev.Address)
+			"the answer's header section is larger than the client allows")
 	}
 	if f, ok := fault.From(cause); ok {
 		return f
@@ -453,7 +461,8 @@ func (s *ServerStream) refuse(r *Refusal, ended bool) {
 	f := r.Fault
 	switch r.HTTPStatus {
 	case 200:
-		_ = s.Finish(Status{Code: f.Code(), Message: f.Message()}, nil)
+		own := fault.NewHop(s.head.Path, f).Masked()
+		_ = s.Finish(Status{Code: f.Code(), Message: f.Message(), Trail: fault.WriteTrail(own, nil)}, nil)
 		return
 	case 400:
 		s.markFinished()

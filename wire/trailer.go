@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strconv"
+	"strings"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
@@ -32,8 +33,11 @@ type Trailer struct {
 	// Status is Details parsed: nil if there are none or they do not parse.
 	Status *spb.Status
 	// MD is the metadata as grpc-go shows it to callers, nil if there is none.
-	// It includes grpc-status-details-bin. Never change it.
+	// It includes grpc-status-details-bin, and leaves out the trail. Never change it.
 	MD metadata.MD
+	// Trail are the values of [fault.TrailKey], decoded from base64, for a code
+	// that is not OK. What is no base64 is left out.
+	Trail []string
 	// Fault is set if the trailers themselves are wrong; Code and Message are
 	// then the fault's: http2.header-list, wire.bad-metadata,
 	// wire.status-missing, wire.http-status, wire.status-unparsable,
@@ -51,6 +55,7 @@ func ParseTrailer(b *h2.Block, httpStatus int) Trailer {
 		bad    string
 		status string
 		found  bool
+		trail  []string
 		n      = len(b.Fields) - 1 // :status or grpc-status
 	)
 	for i := range b.Fields {
@@ -64,6 +69,9 @@ func ParseTrailer(b *h2.Block, httpStatus int) Trailer {
 			continue
 		case ":status":
 			httpStatus = parseHTTPStatus(f.Value)
+			continue
+		case fault.TrailKey:
+			trail = append(trail, f.Value)
 			continue
 		case "content-type":
 			if _, ok := ParseContentType(f.Value); !ok {
@@ -79,6 +87,9 @@ func ParseTrailer(b *h2.Block, httpStatus int) Trailer {
 		}
 	}
 	t.MD = md.md
+	if status != "0" {
+		t.Trail = decodeTrail(trail)
+	}
 	t.judge(b.TooLarge, bad, status, found, httpStatus)
 	if t.Fault != nil {
 		t.Code, t.Message = t.Fault.Code(), t.Fault.Message()
@@ -143,6 +154,23 @@ func (t *Trailer) parseDetails() {
 	}
 }
 
+// decodeTrail decodes the values of a trail, as far as its budget goes. It is
+// not worth failing a call for.
+func decodeTrail(encoded []string) (values []string) {
+	size := 0
+	for _, e := range encoded {
+		if size += len(e); size > fault.TrailBudget {
+			break
+		}
+		for piece := range strings.SplitSeq(e, ",") { // as a proxy may have joined them
+			if v, err := decodeBinary(strings.Trim(piece, " \t")); err == nil {
+				values = append(values, v)
+			}
+		}
+	}
+	return values
+}
+
 func (t *Trailer) quoteMessage() string {
 	if t.Message == "" {
 		return ""
@@ -157,6 +185,14 @@ func trailerArgs(code codes.Code, status string) fault.Args {
 // statusText has the values of grpc-status, so that writing one never
 // allocates and HPACK meets the same string again.
 var statusText = [...]string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"}
+
+// appendTrail appends the fields of a trail to dst.
+func appendTrail(dst []hpack.Field, values []string) []hpack.Field {
+	for _, v := range values {
+		dst = append(dst, hpack.Field{Name: fault.TrailKey, Value: base64.RawStdEncoding.EncodeToString([]byte(v)), Index: hpack.Literal})
+	}
+	return dst
+}
 
 // AppendStatus appends the fields of a status to dst: grpc-status,
 // grpc-message where there is a message, and grpc-status-details-bin where

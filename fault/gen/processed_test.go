@@ -108,9 +108,9 @@ var processed = map[fault.ID]string{
 	"server.max-age":    "**maybe** if the handler had begun, else **no**.",
 	"server.max-idle":   "**no**: the server had no call in progress.",
 
-	"handler.status":          "**yes** if the code is one that only applications use, or if a message of the answer had arrived; else **maybe**, since a library or a proxy may have said it.",
-	"handler.unknown-service": "**no** on the server. A client cannot tell who said UNIMPLEMENTED: **maybe**.",
-	"handler.unknown-method":  "**no** on the server. A client cannot tell who said UNIMPLEMENTED: **maybe**.",
+	"handler.status":          "**yes** if the code is one that only applications use, if a message of the answer had arrived, or if the server says so; **no** if an interceptor of a Faultline server answered in the handler's place; else **maybe**, since a library or a proxy may have said it.",
+	"handler.unknown-service": "**no**: no handler ran. A server that is not Faultline's says only UNIMPLEMENTED, which its client reports as handler.status.",
+	"handler.unknown-method":  "**no**: no handler ran. A server that is not Faultline's says only UNIMPLEMENTED, which its client reports as handler.status.",
 	"handler.not-status":      ranHandler,
 	"handler.panic":           ranHandler,
 	"handler.context":         ranHandler,
