@@ -17,12 +17,14 @@ import (
 // What can be proven, and by what:
 //
 //	no      its headers were never handed over as a whole
+//	        a status, and this module's server says with it that no handler ran
 //	        RST_STREAM REFUSED_STREAM    RFC 9113 section 8.7: "not ... processed"
 //	        GOAWAY, a last id below      section 6.8: "not or might not be acted upon", so safe to repeat
 //	        (both only while nothing was answered: a server that answers and
 //	        then says that it did nothing contradicts itself)
 //	yes     a message of the answer: only handlers make these
 //	        a status with one of the codes that no library generates (doc/statuscodes.md)
+//	        a status, and this module's server says with it that one ran
 //	maybe   all else: response headers too, which some servers send with an error
 //	        of their own (connect-go and others on net/http), and any other status
 //
@@ -102,7 +104,11 @@ func (a *attempt) until(m moment, inclusive bool) fault.Processed {
 			answered, claim = true, fault.Yes
 			continue
 		case verdict:
-			if onlyHandlers(codes.Code(s.code)) {
+			switch {
+			case claim == fault.Yes:
+			case s.said != fault.Maybe:
+				claim = s.said
+			case onlyHandlers(codes.Code(s.code)):
 				claim = fault.Yes
 			}
 		case reset:

@@ -4,6 +4,7 @@ package processed
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"net"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/internal/simnet"
 )
 
@@ -155,8 +157,9 @@ func get(fields []hpack.HeaderField, name string) string {
 type sight struct {
 	at time.Time
 	what
-	code uint64 // of a reset or status
-	text string // for a person
+	code uint64          // of a reset or status
+	text string          // for a person
+	said fault.Processed // with a status, by the server itself
 }
 
 type what uint8
@@ -207,7 +210,7 @@ func (t *wiretap) attempts(limit int) []*attempt {
 			last := binary.BigEndian.Uint32(f.payload) & (1<<31 - 1)
 			for _, a := range list {
 				if a.stream > last {
-					a.sights = append(a.sights, sight{f.last.from, reset, uint64(http2.ErrCodeRefusedStream), "GOAWAY, last stream " + strconv.Itoa(int(last))})
+					a.sights = append(a.sights, sight{f.last.from, reset, uint64(http2.ErrCodeRefusedStream), "GOAWAY, last stream " + strconv.Itoa(int(last)), fault.Maybe})
 				}
 			}
 			continue
@@ -236,6 +239,15 @@ func (t *wiretap) blocked(at time.Time) bool {
 	return false
 }
 
+// word is what a server of this module says in the first hop of a trail.
+func word(field string) fault.Processed {
+	raw, err := base64.RawStdEncoding.DecodeString(field)
+	if hops := fault.ReadTrail([]string{string(raw)}, ""); err == nil && len(hops) == 1 {
+		return hops[0].Processed
+	}
+	return fault.Maybe
+}
+
 // reading follows the answers of one connection.
 type reading struct {
 	limit   int
@@ -254,7 +266,9 @@ func (r *reading) read(f frame) (seen []sight) {
 		a = &answer{}
 		r.streams[f.stream] = a
 	}
-	add := func(w what, code uint64, text string) { seen = append(seen, sight{f.last.from, w, code, text}) }
+	add := func(w what, code uint64, text string) {
+		seen = append(seen, sight{f.last.from, w, code, text, fault.Maybe})
+	}
 	ends := f.flags.Has(http2.FlagDataEndStream) // the same bit on HEADERS
 	switch f.kind {
 	case http2.FrameRSTStream:
@@ -265,6 +279,7 @@ func (r *reading) read(f frame) (seen []sight) {
 		switch http := get(f.fields, ":status"); {
 		case ends && err == nil && (!a.begun || a.grpc):
 			add(verdict, s, "grpc-status "+strconv.FormatUint(s, 10)+" "+get(f.fields, "grpc-message"))
+			seen[len(seen)-1].said = word(get(f.fields, fault.TrailKey))
 		case ends:
 			add(end, 0, "the end, on HEADERS")
 		case len(http) == 3 && http[0] != '1':
@@ -279,14 +294,14 @@ func (r *reading) read(f frame) (seen []sight) {
 		for a.grpc && len(a.body) >= 5 {
 			n := int(binary.BigEndian.Uint32(a.body[1:]))
 			if n > r.limit {
-				seen = append(seen, sight{f.came(5 - before), message, 0, "the start of a message that is too large"})
+				seen = append(seen, sight{f.came(5 - before), message, 0, "the start of a message that is too large", fault.Maybe})
 				a.grpc = false // nobody reads on
 				break
 			}
 			if len(a.body) < 5+n {
 				break
 			}
-			seen = append(seen, sight{f.came(5 + n - before), message, 0, "a message"})
+			seen = append(seen, sight{f.came(5 + n - before), message, 0, "a message", fault.Maybe})
 			a.body, before = a.body[5+n:], before-5-n
 		}
 		if ends {
