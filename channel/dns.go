@@ -45,11 +45,17 @@ func (b *dnsBuilder) Build(t resolver.Target, cc resolver.ClientConn, o resolver
 	}
 	lookup, text := b.lookup, b.text
 	if lookup == nil {
-		r, err := netResolver(t.URL.Host)
+		r, server, err := netResolver(t.URL.Host)
 		if err != nil {
 			return nil, err
 		}
 		lookup, text = r.LookupHost, r.LookupTXT
+		if server != "" {
+			lookup = func(ctx context.Context, host string) ([]string, error) {
+				hosts, err := r.LookupHost(ctx, host)
+				return hosts, askedOf(server, err)
+			}
+		}
 	}
 	if o.DisableServiceConfig || !textEnabled() {
 		text = nil
@@ -76,18 +82,32 @@ func dnsServer(authority string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-func netResolver(authority string) (*net.Resolver, error) {
+// netResolver returns what looks names up, and the address of the name server
+// unless that is the system's choice.
+func netResolver(authority string) (*net.Resolver, string, error) {
 	if authority == "" {
-		return net.DefaultResolver, nil
+		return net.DefaultResolver, "", nil
 	}
 	server, err := dnsServer(authority)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, network, server)
-	}}, nil
+	}}, server, nil
+}
+
+// askedOf corrects a look-up's error, which names the system's name server even
+// where another was asked.
+func askedOf(server string, err error) error {
+	dns, ok := err.(*net.DNSError)
+	if !ok || dns.Server == "" {
+		return err
+	}
+	corrected := *dns
+	corrected.Server = server
+	return &corrected
 }
 
 // dnsResolver watches one name. A look-up follows a request for it, but not

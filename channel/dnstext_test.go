@@ -178,7 +178,7 @@ func TestNameServer(t *testing.T) {
 	c = newChannel(t, "dns://"+ns+"/broken.test.:1", Config{NoProxy: true})
 	f := wantFault(t, pickFault(t, c), expect{fault.ResolveFailed, fault.Remote, fault.PickNoReady})
 	var dns *net.DNSError
-	if !errors.As(f, &dns) || !dns.IsTemporary || dns.IsNotFound || f.Evidence().Host != "broken.test." {
+	if !errors.As(f, &dns) || !dns.IsTemporary || dns.IsNotFound || f.Evidence().Host != "broken.test." || dns.Server != ns {
 		t.Errorf("SERVFAIL: %#v, %+v", dns, f.Evidence())
 	}
 }
