@@ -73,6 +73,12 @@ func (s *stage) dial(context.Context, string) (net.Conn, error) {
 	return cn, nil
 }
 
+// pass lets fake time pass.
+func (s *stage) pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 // server takes the next connection and shakes hands.
 func (s *stage) server() (p *peer.T, settings peer.Frame) {
 	s.Helper()
@@ -183,13 +189,13 @@ func TestDialOptions(t *testing.T) {
 		}},
 		{"WithIdleTimeout", []faultline.DialOption{faultline.WithIdleTimeout(time.Minute)}, func(s *stage) {
 			s.server()
-			if time.Sleep(2*time.Minute + time.Second); s.cc.GetState() != connectivity.Idle {
+			if s.pass(2*time.Minute + time.Second); s.cc.GetState() != connectivity.Idle {
 				s.Errorf("%v after two minutes without a call", s.cc.GetState())
 			}
 		}},
 		{"WithIdleTimeout for ever", []faultline.DialOption{faultline.WithIdleTimeout(0)}, func(s *stage) {
 			s.server()
-			if time.Sleep(100 * time.Hour); s.cc.GetState() != connectivity.Ready {
+			if s.pass(100 * time.Hour); s.cc.GetState() != connectivity.Ready {
 				s.Errorf("%v", s.cc.GetState())
 			}
 		}},
@@ -198,7 +204,7 @@ func TestDialOptions(t *testing.T) {
 				s.err = syscall.ECONNREFUSED
 				for range 5 { // pick_first is idle after each failure
 					s.cc.Connect()
-					time.Sleep(7 * time.Second)
+					s.pass(7 * time.Second)
 				}
 				for i, d := range s.dials {
 					if want := time.Duration(i) * 7 * time.Second; d != want {
@@ -213,19 +219,19 @@ func TestDialOptions(t *testing.T) {
 			func(s *stage) {
 				s.err = syscall.ECONNREFUSED
 				s.cc.Connect()
-				time.Sleep(time.Minute)
+				s.pass(time.Minute)
 				s.cc.ResetConnectBackoff()
 				if synctest.Wait(); !slices.Equal(s.dials, []time.Duration{0, time.Minute}) {
 					s.Errorf("dials %v, want one at once and one after a minute", s.dials)
 				}
 			}},
-		{"WithReconnectSpread", []faultline.DialOption{faultline.WithReconnectSpread(time.Hour)}, func(s *stage) {
+		{"WithReconnectSpread", []faultline.DialOption{faultline.WithReconnectSpread(10 * time.Minute)}, func(s *stage) {
 			p, _ := s.server()
+			s.pass(time.Millisecond) // the client is ready
 			p.Cut()
-			time.Sleep(time.Millisecond)
-			s.cc.Connect()
-			<-s.conns
-			if len(s.dials) != 2 || s.dials[1] <= time.Millisecond || s.dials[1] > time.Hour {
+			s.pass(time.Millisecond)
+			s.server()
+			if len(s.dials) != 2 || s.dials[1] <= 2*time.Millisecond || s.dials[1] > 11*time.Minute {
 				s.Errorf("dials %v", s.dials)
 			}
 		}},
