@@ -141,11 +141,16 @@ func Example_deadlineLedger() {
 	_, err := (&usersClient{cc}).GetUser(ctx, "1")
 	f, _ := fault.From(err)
 	fmt.Println(f.ID(), "processed:", f.Processed(), errors.Is(err, context.DeadlineExceeded))
-	for _, phase := range f.Ledger().Phases {
-		fmt.Println(phase.Name, phase.Spent > 0)
+	l := f.Ledger()
+	fmt.Println("budget", l.Budget.Round(time.Millisecond), "mostly for", l.Longest())
+	for _, phase := range l.Phases {
+		if phase.Spent > time.Millisecond {
+			fmt.Println(phase.Name, phase.Spent > 90*time.Millisecond)
+		}
 	}
 	// Output:
 	// call.deadline processed: no true
+	// budget 100ms mostly for connect
 	// connect true
 }
 

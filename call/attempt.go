@@ -20,14 +20,16 @@ import (
 // attempt is one try of a call:
 //
 //	pick -> credentials -> open (free stream, window) -> answer -> settled
+//
+// Its phases are in ledger.go.
 type attempt struct {
 	began    time.Duration
-	pickedAt time.Duration           // 0 before
-	sentAt   time.Duration           // 0 before the request, or a stream's headers, were handed over
+	pickedAt time.Duration           // 0 before; not after began unless the clock was read
 	peer     *peer.Peer              // nil before; shared
 	done     func(balancer.DoneInfo) // the balancer's, or nil
 	s        *wire.ClientStream      // nil before
-	number   int32                   // 1 is the first
+	asked    uint32                  // microseconds that the credentials took
+	number   int16                   // 1 is the first
 	open     bool                    // a connection was picked, and the attempt is not settled
 }
 
@@ -49,7 +51,7 @@ func (c *call) try(msg []byte, end bool) *fault.Fault {
 	}
 	c.open, c.peer, c.done = true, p.Peer, p.Done
 	c.pickedAt = now
-	if c.timed || c.number > 1 {
+	if c.timed || c.number > 1 || p.Waited {
 		c.pickedAt = c.caller.now()
 	}
 	host, f := c.prepare(ctx, &p)
@@ -105,9 +107,12 @@ func (c *call) prepare(ctx context.Context, p *channel.Picked) (string, *fault.F
 	r := &c.scratch.req
 	r.Template, r.Metadata, r.MaxRecv, r.Unary, r.Timeout = tmpl, fields, c.maxRecv, c.single, 0
 	if c.timed {
-		if r.Timeout = c.deadline - c.caller.now(); r.Timeout <= 0 {
-			return "", c.interrupted(waitStream)
+		left := c.deadline - c.pickedAt - time.Duration(c.asked)*time.Microsecond
+		if left <= 0 {
+			return "", c.interrupted(c.stage())
 		}
+		r.Timeout = left
+		p.Expect(left)
 	}
 	return host, nil
 }
@@ -142,19 +147,17 @@ func (c *call) launch(p *channel.Picked, msg []byte, end bool) *fault.Fault {
 	}
 	c.spare = nil
 	if g := c.scratch.gate; g != nil && !g.pass() {
-		return c.interrupted(waitStream)
+		return c.interrupted(fault.PhaseQuota)
 	}
+	c.scratch.conn = p.Conn
 	err := c.s.Start(p.Conn, &c.scratch.req, msg, end, c.ctx.Done())
 	if err == nil {
-		if c.timed {
-			c.sentAt = c.caller.now()
-		}
 		return nil
 	}
 	if err == wire.ErrDone {
-		waiting := waitStream
+		waiting := fault.PhaseQuota
 		if c.s.ID() != 0 {
-			waiting = waitWindow
+			waiting = fault.PhaseSend
 		}
 		f := c.interrupted(waiting)
 		c.s.Cancel()

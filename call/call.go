@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/h2"
 	"github.com/faultline-rpc/faultline/h2/hpack"
 	"github.com/faultline-rpc/faultline/wire"
 )
@@ -44,6 +45,7 @@ type more struct {
 	lent      bool              // goroutines of attempts may use the call's storage
 	tries     []fault.Attempt   // that failed and were followed by another
 	processed fault.Processed   // what holds for all of tries
+	spent     spent             // the time before the running attempt
 }
 
 // after has cancel called at the end of the call.
@@ -61,6 +63,7 @@ type scratch struct {
 	md     []hpack.Field // the program's metadata
 	fields []hpack.Field // storage: the metadata of an attempt
 	gate   *gate         // of an attempt in a race that has to pass it, or nil
+	conn   *h2.Conn      // on which a stream is being opened
 }
 
 // room is a unary call's storage, which the Caller's pool keeps. Streams
@@ -224,7 +227,7 @@ func (c *Caller) release(r *room) {
 	}
 	r.call = call{caller: c, spare: r.call.spare}
 	s := &r.scratch
-	s.req.Template, s.req.Metadata, s.gate = nil, nil, nil
+	s.req.Template, s.req.Metadata, s.gate, s.conn = nil, nil, nil, nil
 	s.md, s.fields = emptied(s.md), emptied(s.fields)
 	c.rooms.Put(r)
 }

@@ -137,13 +137,13 @@ var slow = peer.Silence()
 var circumstances = []circumstance{
 	{name: "deadline, silent server", answer: []peer.Answer{slow}, ctx: within(time.Second),
 		entry: fault.CallDeadline, code: codes.DeadlineExceeded, side: fault.Local, processed: fault.Maybe,
-		is: []error{context.DeadlineExceeded}, waiting: waitHeaders, says: "1s", requests: 1},
+		is: []error{context.DeadlineExceeded}, waiting: fault.PhaseHeaders, says: "1s", requests: 1},
 	{name: "deadline in the past", answer: []peer.Answer{peer.OK(text("pong"))}, ctx: within(-time.Second),
 		entry: fault.CallDeadlinePast, code: codes.DeadlineExceeded, side: fault.Local, processed: fault.No,
 		is: []error{context.DeadlineExceeded}, says: "1s before", requests: 0},
 	{name: "canceled", answer: []peer.Answer{slow}, ctx: canceledAfter(time.Second),
 		entry: fault.CallCancelled, code: codes.Canceled, side: fault.Local, processed: fault.Maybe,
-		is: []error{context.Canceled, errOwn}, waiting: waitHeaders, says: errOwn.Error(), requests: 1},
+		is: []error{context.Canceled, errOwn}, waiting: fault.PhaseHeaders, says: errOwn.Error(), requests: 1},
 	{name: "canceled before", answer: []peer.Answer{peer.OK(text("pong"))}, ctx: canceledAfter(0),
 		entry: fault.CallCancelled, code: codes.Canceled, side: fault.Local, processed: fault.No,
 		is: []error{context.Canceled, errOwn}, requests: 0},
@@ -196,7 +196,7 @@ var circumstances = []circumstance{
 		return p.SendHeaders(id, false, ":status", "200", "content-type", "application/grpc")
 	}}, ctx: within(time.Second),
 		entry: fault.CallDeadline, code: codes.DeadlineExceeded, side: fault.Local, processed: fault.Maybe,
-		is: []error{context.DeadlineExceeded}, waiting: waitMessage, requests: 1},
+		is: []error{context.DeadlineExceeded}, waiting: fault.PhaseMessage, requests: 1},
 }
 
 func TestCircumstances(t *testing.T) {

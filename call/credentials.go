@@ -23,6 +23,8 @@ func (c *call) credentials(ctx context.Context, p *channel.Picked, fields []hpac
 	if len(c.caller.cfg.Creds) == 0 && c.creds == nil {
 		return fields, nil
 	}
+	began := c.caller.now()
+	defer func() { c.asked = askedFor(c.caller.now() - began) }()
 	ctx = credentials.NewContextWithRequestInfo(ctx, credentials.RequestInfo{Method: c.method, AuthInfo: p.Security})
 	uri := audience(p.Authority, c.method)
 	f := (*fault.Fault)(nil)
@@ -59,7 +61,7 @@ func (c *call) ask(ctx context.Context, p *channel.Picked, creds credentials.Per
 	values, err := creds.GetRequestMetadata(ctx, uri)
 	if err != nil {
 		if c.ctx.Err() != nil {
-			return nil, c.interrupted(waitCredentials)
+			return nil, c.interrupted(fault.PhaseCredentials)
 		}
 		return nil, c.credentialsFault(err)
 	}

@@ -157,7 +157,7 @@ func TestDeadlineWaitingForCredentials(t *testing.T) {
 		defer cancel()
 		_, err := forms["unary"](c, ctx, grpc.PerRPCCredentials(waitingToken{}))
 		(&circumstance{entry: fault.CallDeadline, code: codes.DeadlineExceeded, side: fault.Local, processed: fault.No,
-			waiting: waitCredentials, is: []error{context.DeadlineExceeded}}).judge(t, err)
+			waiting: fault.PhaseCredentials, is: []error{context.DeadlineExceeded}}).judge(t, err)
 	})
 }
 

@@ -87,24 +87,6 @@ func wantLedger(t *testing.T, err error, budget time.Duration, last string, spen
 	}
 }
 
-func TestLedgerOfSlowServer(t *testing.T) {
-	for form, do := range forms {
-		t.Run(form, func(t *testing.T) {
-			against(t, peer.Each(peer.Silence()), Config{}, func(t *testing.T, c *Caller) {
-				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-				defer cancel()
-				_, err := do(c, ctx)
-				// Connecting takes two round trips of 2 ms: the socket, and SETTINGS.
-				f, _ := fault.From(err)
-				if p := f.Ledger().Phases; len(p) != 2 || p[0].Name != "pick" || p[0].Spent == 0 {
-					t.Fatalf("phases %+v", p)
-				}
-				wantLedger(t, err, time.Second, waitHeaders, time.Second-f.Ledger().Phases[0].Spent)
-			})
-		})
-	}
-}
-
 // serveWith is against with settings of the server's, and options.
 func serveWith(t *testing.T, s peer.Script, o peer.Options, f func(t *testing.T, c *Caller)) {
 	t.Helper()
@@ -133,8 +115,8 @@ func TestDeadlineWaitingForFreeStream(t *testing.T) {
 				defer cancel()
 				_, err := do(c, ctx)
 				(&circumstance{entry: fault.CallDeadline, code: codes.DeadlineExceeded, side: fault.Local, processed: fault.No,
-					waiting: waitStream, is: []error{context.DeadlineExceeded}}).judge(t, err)
-				wantLedger(t, err, time.Second, waitStream, time.Second)
+					waiting: fault.PhaseQuota, is: []error{context.DeadlineExceeded}}).judge(t, err)
+				wantLedger(t, err, time.Second, fault.PhaseQuota, time.Second)
 			})
 		})
 	}
@@ -162,7 +144,7 @@ func TestDeadlineWaitingForWindow(t *testing.T) {
 				}
 				f, _ := fault.From(err)
 				// Whether the sender or the watch over the context notices first is chance.
-				if w := f.Evidence().Waiting; w != waitWindow && (form == "unary" || w != waitHeaders) {
+				if w := f.Evidence().Waiting; w != fault.PhaseSend && (form == "unary" || w != fault.PhaseHeaders) {
 					t.Errorf("waited for %q", w)
 				}
 				(&circumstance{entry: fault.CallDeadline, code: codes.DeadlineExceeded, side: fault.Local, processed: fault.Maybe,

@@ -19,39 +19,6 @@ func misuse(format string, args ...any) *fault.Fault {
 	return fault.CallMisuse.Newf(fault.Args{Side: fault.Local, Processed: fault.No}, format, args...)
 }
 
-// What an attempt can wait for, beside the phases of a pick.
-const (
-	waitCredentials = "credentials"
-	waitStream      = "free stream"
-	waitWindow      = "send window"
-	waitHeaders     = "response headers"
-	waitMessage     = "response message"
-	waitAttempt     = "another attempt"
-)
-
-// inWords is what is waited for, in a sentence.
-func inWords(waiting string) string {
-	switch waiting {
-	case "resolve":
-		return "the target's name to be resolved"
-	case "connect":
-		return "a connection"
-	case "pick":
-		return "the balancer to choose a connection"
-	case waitStream:
-		return "a free stream"
-	case waitWindow:
-		return "the server to take the request"
-	case waitCredentials, waitHeaders:
-		return "the " + waiting
-	case waitMessage:
-		return "a response message"
-	case waitAttempt:
-		return "the time for another attempt"
-	}
-	return waiting
-}
-
 // contextEnd is the cause of a call that its context ended: both what
 // ctx.Err says and the program's own cause can be found in it.
 type contextEnd struct{ err, cause error }
@@ -113,19 +80,24 @@ func (c *call) ended(waiting string, cause error, code codes.Code, words string)
 	ev, processed := c.observed()
 	ev.Waiting = waiting
 	a := fault.Args{Code: code, Side: fault.Local, Processed: processed, Cause: cause, Evidence: ev}
-	where := "waiting for " + inWords(waiting)
+	l := c.ledger(waiting)
+	l.Peer = c.pulse(c.start + l.Elapsed)
+	where := l.String()
 	if ev.Address != "" {
 		where += " (" + ev.Address + ")"
 	}
-	where += words
-	f := (*fault.Fault)(nil)
-	if code == codes.Canceled {
-		f = fault.CallCancelled.Newf(a, "the program canceled the call while it was %s", where)
-	} else {
-		f = fault.CallDeadline.Newf(a, "the deadline of %v expired while %s", c.budget().Round(time.Microsecond), where)
+	if alive := l.Peer.String(); alive != "" {
+		where += "; " + alive
 	}
-	f = f.WithLedger(c.ledger(waiting))
-	if waiting == waitAttempt { // none is running
+	where += words
+	var f *fault.Fault
+	if code == codes.Canceled {
+		f = fault.CallCancelled.Newf(a, "canceled by the program after %v: %s", fault.Brief(l.Elapsed), where)
+	} else {
+		f = fault.CallDeadline.Newf(a, "deadline of %v exceeded: %s", fault.Brief(c.budget()), where).WithRemedy(deadlineRemedy(l))
+	}
+	f = f.WithLedger(l)
+	if waiting == fault.PhaseBackoff { // none is running
 		return f.WithAttempts(c.more.tries).WithProcessed(c.more.processed)
 	}
 	return c.withAttempts(f)
@@ -175,12 +147,15 @@ func (c *call) pickFault(err error) *fault.Fault {
 	return misuse("the channel failed without a fault: %v", err)
 }
 
-// streamWait names what a stream waits for whose request is on its way.
+// streamWait is the phase of a stream that is open.
 func streamWait(s *wire.ClientStream) string {
-	if s.Progress().Headers {
-		return waitMessage
+	switch {
+	case s.Conn() != nil && s.Blocked(s.Conn()).Now:
+		return fault.PhaseSend
+	case s.Progress().Headers:
+		return fault.PhaseMessage
 	}
-	return waitHeaders
+	return fault.PhaseHeaders
 }
 
 // late turns the peer's word that the time is up into the caller's own fault
@@ -195,17 +170,16 @@ func (c *call) late(f *fault.Fault) *fault.Fault {
 	default:
 		return f
 	}
-	waiting := waitHeaders
-	if f.Evidence().Answered {
-		waiting = waitMessage
-	}
 	_, cause := endOf(c.ctx)
-	g := c.ended(waiting, &contextEnd{err: context.DeadlineExceeded, cause: errors.Join(cause, f)}, codes.DeadlineExceeded, ownWords(cause))
+	if !errors.Is(cause, context.DeadlineExceeded) {
+		cause = &contextEnd{err: context.DeadlineExceeded, cause: cause}
+	}
+	g := c.ended(streamWait(c.s), cause, codes.DeadlineExceeded, ownWords(cause))
 	processed := f.Processed()
 	if c.more != nil && len(c.more.tries) > 0 {
 		processed = worse(c.more.processed, processed)
 	}
-	return g.WithProcessed(processed).WithDetails(f.Details()).WithTrail(f.Trail())
+	return g.Above(f.Entry(), f.Message()).WithProcessed(processed).WithDetails(f.Details()).WithTrail(f.Trail())
 }
 
 // budget is the time that the caller gave.
@@ -214,28 +188,4 @@ func (c *call) budget() time.Duration {
 		return 0
 	}
 	return c.deadline - c.start
-}
-
-// ledger is the account of the call's time. The last phase is open.
-func (c *call) ledger(waiting string) *fault.Ledger {
-	now := c.caller.now()
-	l := &fault.Ledger{Budget: c.budget()}
-	add := func(name string, d time.Duration) {
-		if d > 0 {
-			l.Phases = append(l.Phases, fault.Phase{Name: name, Spent: d})
-		}
-	}
-	add("attempts before", c.began-c.start)
-	switch {
-	case c.pickedAt == 0:
-		add(waiting, now-c.began)
-	case c.sentAt == 0:
-		add("pick", c.pickedAt-c.began)
-		add(waiting, now-c.pickedAt)
-	default:
-		add("pick", c.pickedAt-c.began)
-		add("send", c.sentAt-c.pickedAt)
-		add(waiting, now-c.sentAt)
-	}
-	return l
 }

@@ -72,6 +72,7 @@ func (c *call) race(desc *grpc.StreamDesc, msgs [][]byte) (*call, *fault.Fault) 
 	r := &race{call: c, desc: desc, msgs: msgs, results: make(chan result), over: make(chan struct{})}
 	defer r.stop()
 	c.more.lent = true
+	c.spend(streamWait(c.s))
 	first := c.next(desc)
 	first.attempt, first.watch = c.attempt, c.watch
 	if first.watch != nil {
@@ -139,7 +140,7 @@ func (r *race) run(run *runner) {
 		h, err := n.s.Head(n.ctx.Done())
 		switch {
 		case err != nil:
-			f = n.interrupted(waitHeaders)
+			f = n.interrupted(fault.PhaseHeaders)
 		case h == nil:
 			f, _ = fault.From(n.s.Outcome())
 		}
@@ -171,7 +172,7 @@ func (c *call) request(msgs [][]byte, g *gate) *fault.Fault {
 		switch c.s.Send(p, i == len(msgs)-1, c.ctx.Done()) {
 		case nil:
 		case wire.ErrDone:
-			return c.interrupted(waitWindow)
+			return c.interrupted(fault.PhaseSend)
 		default: // it has ended
 			return nil
 		}
@@ -192,6 +193,7 @@ func (c *call) drop() {
 func (r *race) ended(res result, timer *time.Timer) (n *call, f *fault.Fault, done bool) {
 	c := r.call
 	n, f = res.call, res.fault
+	c.spend(fault.PhaseHedges)
 	r.running = slices.DeleteFunc(r.running, func(run *runner) bool { return run == res.runner })
 	n.more = c.more
 	if f == nil {
@@ -234,19 +236,19 @@ const noMoreHedges = "the server asked for no more attempts (" + pushbackKey + "
 
 // interrupted is the fault of a call whose context ended first.
 func (r *race) interrupted() *fault.Fault {
-	c := *r.call
-	c.more = nil
+	c, m := *r.call, r.call.more
+	c.more = &more{spent: m.spent}
 	code, _ := endOf(c.ctx)
 	entry := fault.CallDeadline
 	if code == codes.Canceled {
 		entry = fault.CallCancelled
 	}
-	waiting := waitHeaders
-	if !r.abandon(entry.ID, code) { // none is out there
-		c.attempt, waiting = attempt{began: c.began, number: c.number}, "connect"
+	out := r.abandon(entry.ID, code)
+	if !out { // none is out there
+		c.attempt = attempt{began: c.began, number: c.number}
 	}
-	f := c.interrupted(waiting)
-	if m := r.call.more; len(m.tries) > 1 || waiting != waitHeaders {
+	f := c.interrupted(fault.PhaseHedges)
+	if len(m.tries) > 1 || !out {
 		f = f.WithAttempts(m.tries).WithProcessed(m.processed)
 	}
 	return f

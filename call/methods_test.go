@@ -156,7 +156,7 @@ func TestWaitForConfig(t *testing.T) {
 				defer cancel()
 				_, err := do(c, ctx)
 				(&circumstance{entry: fault.CallDeadline, code: codes.DeadlineExceeded, side: fault.Local, processed: fault.No,
-					waiting: "resolve", says: "the target's name to be resolved"}).judge(t, err)
+					waiting: "resolve", says: "resolving the name"}).judge(t, err)
 			})
 		})
 	}

@@ -315,11 +315,11 @@ func TestDeadlineDuringBackoff(t *testing.T) {
 				begin := time.Now()
 				_, err := do(c, ctx)
 				f, ok := fault.From(err)
-				if !ok || f.Entry() != fault.CallDeadline || f.Processed() != fault.Yes || len(f.Attempts()) != 1 || f.Evidence().Waiting != waitAttempt ||
+				if !ok || f.Entry() != fault.CallDeadline || f.Processed() != fault.Yes || len(f.Attempts()) != 1 || f.Evidence().Waiting != fault.PhaseBackoff ||
 					len(f.Rungs()) != 1 || f.Rungs()[0].ID != fault.HandlerStatus.ID || n.Load() != 1 || time.Since(begin) != 500*time.Millisecond {
 					t.Fatalf("after %v and %d requests: %+v", time.Since(begin), n.Load(), err)
 				}
-				if p := f.Ledger().Phases; len(p) != 2 || p[0].Name != "attempts before" || p[1].Name != waitAttempt {
+				if p := f.Ledger().Phases; len(p) != 4 || p[2].Name != fault.PhaseHeaders || p[3].Name != fault.PhaseBackoff {
 					t.Errorf("ledger %+v", p)
 				}
 			})

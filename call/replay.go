@@ -116,7 +116,7 @@ func (s *stream) replay(c *call, f *fault.Fault, kept [][]byte) (*call, *fault.F
 			return next, nil
 		}
 		if err == wire.ErrDone {
-			f = next.interrupted(waitWindow)
+			f = next.interrupted(fault.PhaseSend)
 			next.s.Cancel()
 		} else if f, _ = fault.From(next.s.Outcome()); f == nil || !next.judge(next.late(f), next.s.Progress().Headers).again {
 			return next, nil // RecvMsg finds out how it ended

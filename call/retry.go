@@ -23,7 +23,7 @@ type policy struct {
 	bucket  *bucket // nil: not throttled
 	made    int     // attempts that count
 	pauses  int     // backoffs since the server chose one
-	judged  int32   // the attempt of verdict
+	judged  int16   // the attempt of verdict
 	verdict verdict
 	settled bool // the running attempt was chosen among several
 }
@@ -83,6 +83,7 @@ func (c *call) failed(f *fault.Fault, committed bool) *fault.Fault {
 		return f
 	}
 	c.remember(f, v)
+	c.spend(c.stage())
 	c.settle(f)
 	if g := c.pause(v, f); g != nil {
 		return g
@@ -125,7 +126,7 @@ func (c *call) unprocessed(f *fault.Fault) bool {
 	case f.Layer() != fault.LayerHTTP2 || !c.open:
 		return false // nothing went out over this connection's streams
 	}
-	return !ev.Sent || !c.repeated || c.number < maxRetired && retired(f)
+	return !ev.Sent || !c.repeated || int(c.number) < maxRetired && retired(f)
 }
 
 // maxRetired bounds the attempts of a call that meets nothing but connections
@@ -260,7 +261,6 @@ func (m *more) add(a fault.Attempt) {
 // pause waits until the next attempt is due. The fault says that the context
 // ended first.
 func (c *call) pause(v verdict, f *fault.Fault) *fault.Fault {
-	due := c.caller.now()
 	if v.wait > 0 {
 		t := time.NewTimer(v.wait)
 		select {
@@ -269,12 +269,15 @@ func (c *call) pause(v verdict, f *fault.Fault) *fault.Fault {
 			t.Stop()
 		}
 	}
+	idle := *c // between attempts
+	idle.attempt = attempt{began: c.more.spent.until, number: c.number + 1}
 	if c.ctx.Err() == nil {
+		if v.wait > 0 {
+			idle.spend(fault.PhaseBackoff)
+		}
 		return nil
 	}
-	idle := *c // between attempts
-	idle.attempt = attempt{began: due}
-	g := idle.interrupted(waitAttempt)
+	g := idle.interrupted(fault.PhaseBackoff)
 	return g.Above(f.Entry(), f.Message())
 }
 

@@ -69,6 +69,7 @@ func (c *Caller) stream(ctx context.Context, desc *grpc.StreamDesc, method strin
 	s.first.scratch = nil
 	c.release(r)
 	if f != nil {
+		f = s.cur.billed(f)
 		s.cur.settle(f)
 		s.cur.end(f)
 		return nil, f
@@ -132,6 +133,11 @@ func (s *stream) state() (c *call, end error) {
 // finish ends the stream with err, unless it has ended, and returns its
 // outcome.
 func (s *stream) finish(err error) error {
+	if f, ok := err.(*fault.Fault); ok && f.Ledger() == nil {
+		if c, end := s.state(); end == nil {
+			err = c.billed(f)
+		}
+	}
 	s.mu.Lock()
 	if s.over {
 		defer s.mu.Unlock()
@@ -174,8 +180,8 @@ func (s *stream) SendMsg(m any) error {
 	c, end := s.state()
 	if s.closed {
 		ev, processed := c.observed()
-		f := c.withAttempts(fault.CallMisuse.Newf(fault.Args{Side: fault.Local, Processed: processed, Evidence: ev},
-			"SendMsg was called after CloseSend, or a second time for a method that takes one message"))
+		f := c.billed(c.withAttempts(fault.CallMisuse.Newf(fault.Args{Side: fault.Local, Processed: processed, Evidence: ev},
+			"SendMsg was called after CloseSend, or a second time for a method that takes one message")))
 		_ = s.abort(c, f)
 		return f
 	}
@@ -186,7 +192,7 @@ func (s *stream) SendMsg(m any) error {
 	if err != nil {
 		f, _ := fault.From(err)
 		_, processed := c.observed()
-		f = c.withAttempts(f.WithProcessed(processed))
+		f = c.billed(c.withAttempts(f.WithProcessed(processed)))
 		_ = s.abort(c, f)
 		return f
 	}
@@ -223,7 +229,7 @@ func (s *stream) send(c *call, buf *codec.Buffer, end bool) bool {
 	case nil:
 		return true
 	case wire.ErrDone:
-		_ = s.abort(c, c.interrupted(waitWindow))
+		_ = s.abort(c, c.interrupted(fault.PhaseSend))
 		return false
 	}
 	again, _ := s.repeatHeld(c) // which sends again what is kept, this message too

@@ -28,7 +28,7 @@ func (c *Caller) unary(ctx context.Context, method string, args, reply any, opts
 		f = u.exchange(args, reply)
 	}
 	if f != nil {
-		err = f
+		err = u.billed(f)
 	} else {
 		c.succeeded()
 	}

@@ -110,8 +110,8 @@ type Channel struct {
 
 	state      stateCell
 	picks      atomic.Pointer[pickGeneration]
+	stages     stages
 	cause      atomic.Pointer[fault.Fault]   // the latest thing that went wrong beneath the picker
-	addressed  atomic.Bool                   // the resolver has delivered addresses once
 	config     atomic.Pointer[ServiceConfig] // in force; nil before the resolver's first result
 	background atomic.Int64                  // streams that do not count as calls
 	pingEvery  atomic.Int64                  // keepalive time of new connections, in ns; doubled when servers complain

@@ -272,7 +272,7 @@ func TestInterrupted(t *testing.T) {
 		{name: "resolve", phase: "resolve", target: "svc.test:1"},
 		{name: "resolve fails", phase: "resolve", target: "svc.test:1", last: fault.ResolveFailed, lookup: func(string) ([]string, error) { return nil, errCustom }},
 		{name: "connect", phase: "connect", target: "passthrough:///x", dial: func(ctx context.Context, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }},
-		{name: "connect fails", phase: "connect", target: "passthrough:///x", last: fault.DialRefused, dial: func(context.Context, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED }},
+		{name: "connect fails", phase: "connect-backoff", target: "passthrough:///x", last: fault.DialRefused, dial: func(context.Context, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -33,6 +33,7 @@ type link struct {
 	disarm  func() bool // stops the connect deadline
 	isReady atomic.Bool
 	keeper  atomic.Pointer[keeper] // nil without keepalive
+	probe   prober
 }
 
 // errGivenUp aborts a connection whose attempt ended before it was ready.
@@ -48,6 +49,7 @@ func (s *Subchannel) dial(a *attempt, addr resolver.Address) (*link, *fault.Faul
 	if f != nil {
 		return nil, f
 	}
+	s.advance(a, stageHandshake)
 	if kp := c.cfg.Keepalive; kp.Time > 0 {
 		limitSilence(nc, kp.Timeout)
 	}
@@ -57,6 +59,7 @@ func (s *Subchannel) dial(a *attempt, addr resolver.Address) (*link, *fault.Faul
 	if f != nil {
 		return nil, f
 	}
+	s.advance(a, stageSettings)
 	l := &link{sub: s, attempt: a, addr: addr, plan: d,
 		peer:  peer.Peer{Addr: nc.RemoteAddr(), LocalAddr: nc.LocalAddr(), AuthInfo: info},
 		plain: info == nil || info.AuthType() == "insecure"}
@@ -99,6 +102,7 @@ func (l *link) serve() *fault.Fault {
 	err := l.conn.Run()
 	l.disarm()
 	l.keeper.Load().stop()
+	l.probe.stop()
 	l.sub.c.untrack(l)
 	l.sub.lost(l)
 	if l.isReady.Load() {

@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
@@ -36,6 +35,8 @@ type Picked struct {
 	// Metadata is added to the call by the balancer; it is shared: do not
 	// change it.
 	Metadata metadata.MD
+	// Waited says that the call had to wait for it.
+	Waited bool
 
 	link *link
 }
@@ -52,7 +53,8 @@ func (p Picked) Lost() {
 type PickInterrupted struct {
 	// Last is the latest failure on the way to a connection, or nil.
 	Last *fault.Fault
-	// Phase is what was waited for: "resolve", "connect" or "pick".
+	// Phase is what was waited for at the end, one of fault's phases from
+	// resolve to pick.
 	Phase string
 	// Cause is context.Cause of the context.
 	Cause error
@@ -123,13 +125,15 @@ func (c *Channel) Pick(ctx context.Context, method string, waitForReady bool) (P
 	if !c.used.Load() {
 		c.used.Store(true)
 	}
-	for {
+	for waited := false; ; waited = true {
 		g := c.picks.Load()
 		res, err := g.picker.Pick(balancer.PickInfo{FullMethodName: method, Ctx: ctx})
 		if err == nil {
 			if sub, ok := res.SubConn.(*Subchannel); ok {
 				if l := sub.ready.Load(); l != nil {
-					return l.picked(res), nil
+					p := l.picked(res)
+					p.Waited = waited
+					return p, nil
 				}
 			}
 			// The picker is out of date; the next one is on its way.
@@ -221,14 +225,7 @@ func reserved(c codes.Code) bool {
 }
 
 func (c *Channel) interrupted(ctx context.Context) error {
-	e := &PickInterrupted{Last: c.cause.Load(), Phase: "connect", Cause: context.Cause(ctx)}
-	switch {
-	case c.state.get() == connectivity.Ready:
-		e.Phase = "pick"
-	case !c.addressed.Load():
-		e.Phase = "resolve"
-	}
-	return e
+	return &PickInterrupted{Last: c.cause.Load(), Phase: c.stages.phase(), Cause: context.Cause(ctx)}
 }
 
 // toldError is a fault as resolvers' and balancers' callbacks get it. It has

@@ -116,7 +116,7 @@ func (h *resolverHost) UpdateState(s resolver.State) error {
 	}
 	c.configure(sc)
 	if len(s.Endpoints) > 0 {
-		c.addressed.Store(true)
+		c.stages.resolved(true)
 		if f := c.cause.Load(); f != nil && f.Layer() == fault.LayerResolve {
 			c.cause.CompareAndSwap(f, nil)
 		}

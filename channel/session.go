@@ -45,6 +45,7 @@ func (c *Channel) start() bool {
 	if c.cfg.IdleTimeout > 0 {
 		s.tick = time.AfterFunc(c.cfg.IdleTimeout/idleTicks, func() { c.lookForCalls(s) })
 	}
+	c.stages.resolved(false)
 	c.publishLocked(connectivity.Connecting, queuePicker{})
 	c.mu.Unlock()
 	s.resolver.start()
@@ -103,7 +104,7 @@ func (c *Channel) lookForCalls(s *session) {
 // session, beside the old one's end.
 func (c *Channel) sleepLocked() {
 	c.live = nil
-	c.addressed.Store(false)
+	c.stages.resolved(false)
 	c.cause.Store(nil)
 	if c.config.Swap(nil) != nil {
 		c.configured = make(chan struct{})

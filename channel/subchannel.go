@@ -52,6 +52,7 @@ type Subchannel struct {
 
 	mu       sync.Mutex
 	state    connectivity.State // guarded by mu
+	stage    stage              // guarded by mu
 	addrs    []resolver.Address // guarded by mu: never changed in place
 	last     *fault.Fault       // guarded by mu: why the last attempt failed
 	failures int                // guarded by mu: failed attempts in a row
@@ -162,6 +163,11 @@ func (s *Subchannel) connectLocked() {
 	a.ctx, a.cancel = context.WithTimeout(s.c.ctx, limit)
 	a.overdue = time.AfterFunc(limit+overdueGrace, func() { s.fail(a, s.overdueFault()) })
 	s.attempt = a
+	if a.delay > 0 {
+		s.stageLocked(stageBackoff)
+	} else {
+		s.stageLocked(stageConnect)
+	}
 	s.enterLocked(connectivity.Connecting, nil)
 	go s.run(a, s.addrs)
 }
@@ -179,6 +185,7 @@ func (s *Subchannel) run(a *attempt, addrs []resolver.Address) {
 	}
 	var last *fault.Fault
 	for _, addr := range addrs {
+		s.advance(a, stageConnect)
 		l, f := s.dial(a, addr)
 		if f == nil {
 			if f = l.serve(); f == nil {
@@ -212,6 +219,7 @@ func (s *Subchannel) becameReady(a *attempt, l *link) bool {
 	a.end()
 	s.last, s.failures = nil, 0
 	s.ready.Store(l)
+	s.stageLocked(stageReady)
 	s.enterLocked(connectivity.Ready, nil)
 	return true
 }
@@ -229,6 +237,7 @@ func (s *Subchannel) fail(a *attempt, f *fault.Fault) {
 	s.last = f
 	s.failures++
 	s.c.blame(f)
+	s.stageLocked(stageBackoff)
 	s.enterLocked(connectivity.TransientFailure, f)
 	s.waits++
 	wait := s.waits
@@ -244,6 +253,7 @@ func (s *Subchannel) retryNow(wait uint64) {
 	defer s.mu.Unlock()
 	if s.retry != nil && s.waits == wait {
 		s.retry = nil
+		s.stageLocked(stageNone)
 		s.enterLocked(connectivity.Idle, nil)
 	}
 }
@@ -256,6 +266,7 @@ func (s *Subchannel) resetBackoff() {
 	if s.retry != nil {
 		s.retry.Stop()
 		s.retry = nil
+		s.stageLocked(stageNone)
 		s.enterLocked(connectivity.Idle, nil)
 	}
 }
@@ -270,6 +281,7 @@ func (s *Subchannel) lost(l *link) {
 	}
 	s.ready.Store(nil)
 	s.wasReady = true
+	s.stageLocked(stageNone)
 	s.enterLocked(connectivity.Idle, nil)
 	s.mu.Unlock()
 	s.policy.host.session.resolver.resolveNow()
@@ -333,7 +345,24 @@ func (s *Subchannel) leaveLocked() *link {
 		s.retry.Stop()
 		s.retry = nil
 	}
+	s.stageLocked(stageNone)
 	return s.ready.Swap(nil)
+}
+
+// advance notes how far an attempt is, unless it is over.
+func (s *Subchannel) advance(a *attempt, to stage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.attempt == a {
+		s.stageLocked(to)
+	}
+}
+
+func (s *Subchannel) stageLocked(to stage) {
+	if s.stage != to {
+		s.c.stages.move(s.stage, to)
+		s.stage = to
+	}
 }
 
 // enterLocked sets the state and tells the balancer, in order.

@@ -32,6 +32,7 @@ type Fault struct {
 	ledger    *Ledger
 	trail     []Hop
 	verbatim  bool
+	remedy    string // of this failure, if not the entry's
 }
 
 // Rung is a floor that the failure passed on its way up to the caller.
@@ -49,19 +50,6 @@ type Attempt struct {
 	Elapsed   time.Duration `json:"elapsed_ns"`
 	// Transparent marks a try that gRFC A6 does not count.
 	Transparent bool `json:"transparent,omitempty"`
-}
-
-// Ledger says how a deadline was spent.
-type Ledger struct {
-	// Budget is the time the caller gave; 0 where there was no deadline.
-	Budget time.Duration `json:"budget_ns"`
-	Phases []Phase       `json:"phases"`
-}
-
-// Phase is one entry of a [Ledger], such as "connect" or "response-headers".
-type Phase struct {
-	Name  string        `json:"name"`
-	Spent time.Duration `json:"spent_ns"`
 }
 
 // Entry returns the catalogue's entry.
@@ -90,8 +78,13 @@ func (f *Fault) Processed() Processed { return f.processed }
 // Message returns the status message.
 func (f *Fault) Message() string { return f.message }
 
-// Remedy returns the entry's advice.
-func (f *Fault) Remedy() string { return f.entry.Remedy }
+// Remedy returns the advice for this failure: the entry's, unless more is known.
+func (f *Fault) Remedy() string {
+	if f.remedy != "" {
+		return f.remedy
+	}
+	return f.entry.Remedy
+}
 
 // Evidence returns what was observed; the zero Evidence if nothing was kept.
 func (f *Fault) Evidence() Evidence {
@@ -113,7 +106,8 @@ func (f *Fault) Rungs() []Rung { return f.rungs }
 // call that made one.
 func (f *Fault) Attempts() []Attempt { return f.attempts }
 
-// Ledger returns how the deadline was spent, or nil.
+// Ledger returns what the time of the call went to, or nil. It is shared: do
+// not change it.
 func (f *Fault) Ledger() *Ledger { return f.ledger }
 
 // Unwrap returns the cause, so that errors.Is and errors.As see through.
@@ -162,10 +156,18 @@ func (f *Fault) WithAttempts(a []Attempt) *Fault {
 	return &g
 }
 
-// WithLedger returns f with the account of its deadline.
+// WithLedger returns f with the account of its call's time.
 func (f *Fault) WithLedger(l *Ledger) *Fault {
 	g := *f
 	g.ledger = l
+	return &g
+}
+
+// WithRemedy returns f with advice for this very failure in place of the
+// entry's.
+func (f *Fault) WithRemedy(text string) *Fault {
+	g := *f
+	g.remedy = text
 	return &g
 }
 

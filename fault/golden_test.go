@@ -51,7 +51,8 @@ func samples(t *testing.T) map[string]*Fault {
 		}).WithAttempts([]Attempt{
 			{Peer: "10.0.0.6:443", ID: "http2.refused-stream", Code: codes.Unavailable, Processed: No, Elapsed: 1234567 * time.Nanosecond, Transparent: true},
 			{ID: "dial.timeout", Code: codes.Unavailable, Processed: No, Elapsed: 200 * time.Millisecond},
-		}).WithLedger(&Ledger{Budget: time.Second, Phases: []Phase{{"resolve", 2 * time.Millisecond}, {"back-off", 300 * time.Millisecond}, {"response-headers", 698 * time.Millisecond}}}),
+		}).WithLedger(&Ledger{Budget: time.Second, Elapsed: time.Second, Phases: []Phase{{Name: PhaseResolve, Spent: 2 * time.Millisecond, Attempt: 1}, {Name: PhaseBackoff, Spent: 300 * time.Millisecond, Attempt: 2}, {Name: PhaseHeaders, Spent: 698 * time.Millisecond, Attempt: 2}},
+			Peer: &Pulse{State: PulseAlive, Heard: 12 * time.Millisecond, Pinged: 13 * time.Millisecond, Answered: 12 * time.Millisecond}}),
 		"status": HandlerStatus.New(Args{Side: Remote, Processed: Yes, Code: codes.NotFound, Message: "no such user", Verbatim: true}).WithDetails([]*anypb.Any{
 			pack(&errdetails.RetryInfo{RetryDelay: durationpb.New(1500 * time.Millisecond)}),
 			{TypeUrl: "type.example.com/shop.Unlinked", Value: []byte{8, 1}},

@@ -39,7 +39,7 @@ func (f *Fault) MarshalJSON() ([]byte, error) {
 		Trail     []Hop             `json:"trail,omitempty"`
 	}{
 		Code: codes.Name(f.code), ID: f.entry.ID, Layer: f.entry.Layer, Side: f.side, Processed: f.processed,
-		Message: f.message, Remedy: f.entry.Remedy, Spec: f.entry.Spec,
+		Message: f.message, Remedy: f.Remedy(), Spec: f.entry.Spec,
 		Evidence: f.evidence, Rungs: f.rungs, Attempts: f.attempts, Ledger: f.ledger, Trail: f.Trail(),
 	}
 	for _, d := range f.details {
@@ -120,12 +120,16 @@ func (f *Fault) LogValue() slog.Value {
 }
 
 func ledgerAttr(l *Ledger) slog.Attr {
-	group := make([]any, 0, len(l.Phases)+1)
+	group := make([]any, 0, len(l.Phases)+3)
 	if l.Budget > 0 {
 		group = append(group, slog.Duration("budget", l.Budget))
 	}
-	for _, p := range l.Phases {
+	group = append(group, slog.Duration("elapsed", l.Elapsed))
+	for _, p := range l.Totals() { // a group has a key once
 		group = append(group, slog.Duration(p.Name, p.Spent))
+	}
+	if l.Peer != nil {
+		group = append(group, slog.String("peer", string(l.Peer.State)))
 	}
 	return slog.Group("ledger", group...)
 }

@@ -58,8 +58,14 @@ func (f *Fault) ladder() []byte {
 		if f.ledger.Budget > 0 {
 			l.rung("ledger", "budget: "+f.ledger.Budget.String())
 		}
+		if f.ledger.Elapsed != f.ledger.Budget {
+			l.rung("ledger", "elapsed: "+f.ledger.Elapsed.String())
+		}
 		for _, p := range f.ledger.Phases {
-			l.rung("ledger", p.Name+": "+p.Spent.String())
+			l.rung("ledger", phaseText(p))
+		}
+		if p := f.ledger.Peer.String(); p != "" {
+			l.rung("ledger", p)
 		}
 	}
 	for _, d := range f.details {
@@ -68,7 +74,7 @@ func (f *Fault) ladder() []byte {
 	for _, c := range causes(f.cause) {
 		l.rung("caused by", fmt.Sprintf("%T: %s", c, c.Error()))
 	}
-	l.rung("remedy", f.entry.Remedy)
+	l.rung("remedy", f.Remedy())
 	l.rung("spec", f.entry.Spec)
 	return l.Bytes()
 }
@@ -86,6 +92,14 @@ func (l *ladder) rung(label, text string) {
 	}
 	l.last = label
 	fmt.Fprintf(l, "\n  %-12s  %s", shown, oneLine(text))
+}
+
+func phaseText(p Phase) string {
+	text := p.Name + ": " + p.Spent.String()
+	if p.Attempt > 0 {
+		text += fmt.Sprintf(" (attempt %d)", p.Attempt)
+	}
+	return text
 }
 
 func attemptText(n int, a Attempt) string {

@@ -37,6 +37,9 @@ type Conn struct {
 
 	rd       reader // the reader's own
 	activity atomic.Uint64
+	born     time.Time     // see pulse.go
+	heard    atomic.Int64  // the last read's moment, of a client
+	pinging  atomic.Uint32 // see Probe
 	done     chan struct{}
 }
 
@@ -78,7 +81,7 @@ func NewServer(nc net.Conn, cfg Config, h ConnHandler) *Conn {
 
 func newConn(nc net.Conn, cfg Config, h ConnHandler) *Conn {
 	cfg = cfg.withDefaults()
-	c := &Conn{nc: nc, cfg: cfg, h: h, done: make(chan struct{})}
+	c := &Conn{nc: nc, cfg: cfg, h: h, done: make(chan struct{}), born: time.Now().Add(-1)}
 	c.peer = peerState{
 		enc:          hpack.NewEncoder(),
 		connWindow:   initialWindow,

@@ -48,6 +48,7 @@ func (c *Conn) onData(h frame.Header, pad int) *ConnError {
 		return violation(codeFlow, "DATA exceeds the connection's window by %d bytes", -r.window)
 	}
 	r.credit += uint32(n)
+	c.forgiven()
 	end := h.Flags.Has(frame.EndStream)
 	if n-pad == 0 && !end {
 		if err := c.wasteful(1, "empty DATA"); err != nil {

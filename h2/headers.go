@@ -21,6 +21,7 @@ const (
 
 // onHeaders takes HEADERS (RFC 9113 section 6.2).
 func (c *Conn) onHeaders(h frame.Header, p []byte) *ConnError {
+	c.forgiven()
 	p, _, ok := frame.Unpad(p, h.Flags)
 	if !ok {
 		return violation(codeProtocol, "HEADERS with more padding than payload")

@@ -75,6 +75,9 @@ func (c *Conn) readAll() *ConnError {
 		n, err := c.nc.Read(r.buf.b[r.fill:])
 		if n > 0 {
 			c.activity.Add(1)
+			if !c.server {
+				c.heard.Store(int64(c.clock()))
+			}
 			if ferr := c.batch(n); ferr != nil {
 				return ferr
 			}

@@ -3,6 +3,8 @@
 package h2
 
 import (
+	"time"
+
 	"github.com/faultline-rpc/faultline/event"
 	"github.com/faultline-rpc/faultline/h2/frame"
 )
@@ -125,8 +127,10 @@ func (c *Conn) resizeWindowsLocked(size int64) *ConnError {
 
 // pings are the PINGs sent and not answered yet.
 type pings struct {
-	next    uint64
-	waiting []ping
+	next       uint64
+	waiting    []ping
+	sentAt     time.Duration // of the last one
+	answeredAt time.Duration // the last answer
 }
 
 type ping struct {
@@ -153,6 +157,8 @@ func (c *Conn) Ping(ack func()) bool {
 
 func (c *Conn) pingLocked(ack func()) {
 	c.pings.next++
+	c.pings.sentAt = c.clock()
+	c.pinging.Store(pingAsked)
 	c.pings.waiting = append(c.pings.waiting, ping{c.pings.next, ack})
 	c.out.b = frame.AppendPing(c.out.b, false, pingData(c.pings.next))
 }
@@ -190,9 +196,13 @@ func (c *Conn) pingAnswered(data [8]byte) *ConnError {
 	for i, w := range c.pings.waiting {
 		if pingData(w.id) == data {
 			ack, known = w.ack, true
+			c.pings.answeredAt = c.clock()
 			c.pings.waiting = append(c.pings.waiting[:i], c.pings.waiting[i+1:]...)
 			break
 		}
+	}
+	if known && len(c.pings.waiting) == 0 {
+		c.pinging.Store(pingAnswered)
 	}
 	c.mu.Unlock()
 	if ack != nil {

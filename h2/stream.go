@@ -38,6 +38,7 @@ type Stream struct {
 	// credit is what Consumed gathered and no WINDOW_UPDATE has told yet;
 	// recvWindow is what the peer may still send.
 	credit     atomic.Int32
+	quota      span // guarded by c.mu: waited for, before it was open
 	recvWindow atomic.Int64
 }
 
@@ -57,6 +58,7 @@ func (s *Stream) Attach(h StreamHandler) {
 	s.recv = recvState{length: -1}
 	s.credit.Store(0)
 	s.wait.hasTurn = false
+	s.wait.spent, s.quota = 0, 0
 	if s.wait.ch != nil {
 		select {
 		case <-s.wait.ch:
@@ -129,7 +131,7 @@ func (s *Stream) Cause() error {
 // before all of p was sent: its handler has been told why.
 func (c *Conn) Open(s *Stream, h Header, p []byte, end bool, done <-chan struct{}) error {
 	c.mu.Lock()
-	if err := c.admitLocked(h, done); err != nil {
+	if err := c.admitLocked(s, h, done); err != nil {
 		c.mu.Unlock()
 		return err
 	}
@@ -155,11 +157,11 @@ func (c *Conn) Open(s *Stream, h Header, p []byte, end bool, done <-chan struct{
 }
 
 // admitLocked waits for a free stream and checks that one may be opened.
-func (c *Conn) admitLocked(h Header, done <-chan struct{}) error {
+func (c *Conn) admitLocked(s *Stream, h Header, done <-chan struct{}) error {
 	if err := c.life.openable(); err != nil {
 		return err
 	}
-	if err := c.takeSlotLocked(done); err != nil {
+	if err := c.takeSlotLocked(s, done); err != nil {
 		return err
 	}
 	if err := c.life.openable(); err != nil {

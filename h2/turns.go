@@ -56,6 +56,8 @@ type waiter struct {
 	queued     bool
 	blocked    bool // waits for window of its own
 	hasTurn    bool
+	pending    bool          // in awaitLocked
+	spent      span          // there
 	ch         chan struct{} // made at the first wait; one token
 }
 
@@ -93,6 +95,7 @@ func (c *Conn) awaitLocked(s *Stream, done <-chan struct{}) error {
 		c.passTurnLocked()
 	}
 	c.wakeWriterLocked()
+	s.wait.pauseLocked(c)
 	c.mu.Unlock()
 	var err error
 	select {
@@ -101,6 +104,7 @@ func (c *Conn) awaitLocked(s *Stream, done <-chan struct{}) error {
 		err = ErrDone
 	}
 	c.mu.Lock()
+	s.wait.resumeLocked(c)
 	s.wait.blocked = false
 	c.turns.remove(s)
 	if err != nil {
@@ -149,12 +153,13 @@ func (c *Conn) freeSlotsLocked() int64 {
 
 // takeSlotLocked waits until the peer allows one more stream, letting go of
 // the lock meanwhile. After it the caller has to look at the connection's life.
-func (c *Conn) takeSlotLocked(done <-chan struct{}) error {
+func (c *Conn) takeSlotLocked(s *Stream, done <-chan struct{}) error {
 	if len(c.slots.q) == 0 && c.freeSlotsLocked() > 0 {
 		return nil
 	}
 	w := &slotWaiter{ch: make(chan struct{})}
 	c.slots.q = append(c.slots.q, w)
+	since := c.clock()
 	c.mu.Unlock()
 	var err error
 	select {
@@ -163,6 +168,7 @@ func (c *Conn) takeSlotLocked(done <-chan struct{}) error {
 		err = ErrDone
 	}
 	c.mu.Lock()
+	s.quota += toSpan(c.clock() - since)
 	if w.granted {
 		c.slots.reserved--
 	}

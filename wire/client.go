@@ -94,6 +94,7 @@ type ClientStream struct {
 
 	// Guarded by recv.mu.
 	head      *ResponseHead // first, if it is gRPC's
+	headAt    time.Duration // when it came, as h2.Conn.HeardAt has it
 	headKnown chan struct{} // made by whoever waits for the head
 	trailer   metadata.MD
 	inOrder   bool // the answer ended with trailers
@@ -296,6 +297,24 @@ func (s *ClientStream) Progress() Progress {
 	return p
 }
 
+// Times is what a stream waited for, as far as it is over.
+type Times struct {
+	h2.Blocked
+	Head time.Time // when the response headers came; zero: they have not
+}
+
+// Times returns what the stream, which Start was asked to open on conn, waited
+// for.
+func (s *ClientStream) Times(conn *h2.Conn) Times {
+	t := Times{Blocked: s.Blocked(conn)}
+	s.recv.mu.Lock()
+	defer s.recv.unlock()
+	if s.head != nil {
+		t.Head = conn.At(s.headAt)
+	}
+	return t
+}
+
 // Recyclable reports whether the stream ended in such a way that nothing
 // refers to it any more: this side ended first and then the peer, in order.
 func (s *ClientStream) Recyclable() bool {
@@ -309,7 +328,7 @@ func (s *ClientStream) Renew() {
 	s.recv.discard()
 	s.recv.reset()
 	s.first, s.sample = nil, nil
-	s.head, s.headKnown, s.trailer = nil, nil, nil
+	s.head, s.headAt, s.headKnown, s.trailer = nil, 0, nil, nil
 	s.inOrder, s.abandoned = false, false
 	s.closed.Store(false)
 }

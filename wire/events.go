@@ -94,7 +94,7 @@ func (e *clientEvents) OnHeaders(b *h2.Block, end bool) {
 
 func (s *ClientStream) setHead(h *ResponseHead) {
 	s.recv.mu.Lock()
-	s.head = h
+	s.head, s.headAt = h, s.Conn().HeardAt()
 	if s.headKnown != nil {
 		close(s.headKnown)
 		s.headKnown = nil
