@@ -134,9 +134,7 @@ func (s *stream) state() (c *call, end error) {
 // outcome.
 func (s *stream) finish(err error) error {
 	if f, ok := err.(*fault.Fault); ok && f.Ledger() == nil {
-		if c, end := s.state(); end == nil {
-			err = c.billed(f)
-		}
+		err = s.billed(f)
 	}
 	s.mu.Lock()
 	if s.over {
@@ -162,6 +160,21 @@ func (s *stream) finish(err error) error {
 	}
 	c.end(err)
 	return err
+}
+
+// billed is call.billed for a stream that is about to end. What an attempt that
+// is being made took, nobody but its goroutine knows.
+func (s *stream) billed(f *fault.Fault) *fault.Fault {
+	s.mu.Lock()
+	c, busy := s.cur, s.repeating || s.over
+	if !busy {
+		s.commitLocked() // and c stays as it is
+	}
+	s.mu.Unlock()
+	if busy {
+		return f
+	}
+	return c.billed(f)
 }
 
 // abort finishes the stream for a failure on this side, and tells the peer.
