@@ -62,11 +62,26 @@ func (d dialPlan) open(ctx context.Context, c *Channel) (net.Conn, *fault.Fault)
 		return d.proxy.open(ctx, d.address, c.cfg.UserAgent, d.evidence(c))
 	default:
 		nc, err = netDialer().DialContext(ctx, d.network, d.address)
+		if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, wsaECONNRESET) {
+			return nil, c.resetAtOnce(err, d.evidence(c))
+		}
 	}
 	if err != nil {
 		return nil, dialFault(err, d.evidence(c))
 	}
 	return nc, nil
+}
+
+// resetAtOnce is the fault of a peer that accepted the connection and reset it
+// before the dial had returned: had it waited a moment, the reset would have
+// met what comes after the dial.
+func (c *Channel) resetAtOnce(err error, ev fault.Evidence) *fault.Fault {
+	a := fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: &ev, Cause: err}
+	e := fault.TLSHandshake
+	if c.cfg.Creds.Info().SecurityProtocol == "insecure" {
+		e = fault.HTTP2ConnectionLost
+	}
+	return e.Newf(a, "%s accepted the connection and reset it at once: %v", ev.Address, err)
 }
 
 // netDialer leaves TCP keepalive on with the system's own parameters: Go's
@@ -95,6 +110,7 @@ const (
 	wsaETIMEDOUT    = syscall.Errno(10060)
 	wsaECONNREFUSED = syscall.Errno(10061)
 	wsaEHOSTUNREACH = syscall.Errno(10065)
+	wsaECONNRESET   = syscall.Errno(10054)
 )
 
 // dialFault stamps a dial's error by its type: what was dialed, in ev, only

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/faultline-rpc/faultline/fault"
@@ -217,6 +219,24 @@ func TestPlan(t *testing.T) {
 	} {
 		if got := c.plan(resolver.Address{Addr: in}); got != want {
 			t.Errorf("%s: %+v, want %+v", in, got, want)
+		}
+	}
+}
+
+// A reset that comes before the dial has returned is that of what follows.
+func TestResetAtOnce(t *testing.T) {
+	reset := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNRESET)}
+	for _, tt := range []struct {
+		creds credentials.TransportCredentials
+		want  *fault.Entry
+	}{
+		{insecure.NewCredentials(), fault.HTTP2ConnectionLost},
+		{credentials.NewTLS(nil), fault.TLSHandshake},
+	} {
+		c := &Channel{cfg: Config{Creds: tt.creds}}
+		f := c.resetAtOnce(reset, fault.Evidence{Address: "192.0.2.1:443"})
+		if f.Entry() != tt.want || f.Processed() != fault.No || f.Side() != fault.Remote || !errors.Is(f, syscall.ECONNRESET) {
+			t.Errorf("%+v, want %s", f, tt.want.ID)
 		}
 	}
 }

@@ -57,7 +57,7 @@ func (s *Subchannel) dial(a *attempt, addr resolver.Address) (*link, *fault.Faul
 	ev.Local = addrString(nc.LocalAddr())
 	nc, info, f := c.handshake(ctx, nc, c.serverName(addr), ev)
 	if f != nil {
-		return nil, f
+		return nil, s.afterHandshake(ctx, d, f, f.Evidence().Host)
 	}
 	s.advance(a, stageSettings)
 	l := &link{sub: s, attempt: a, addr: addr, plan: d,

@@ -3,9 +3,13 @@
 package channel
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
+	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/faultline-rpc/faultline/fault"
@@ -14,32 +18,71 @@ import (
 // opinionTime bounds a second opinion.
 const opinionTime = time.Second
 
-// hungUp is the fault of a plaintext connection that the peer ended without a
-// word. Most TLS servers do that when they read the preface, but so do others:
-// a subchannel asks once, with a ClientHello on a connection of its own. Custom
-// dialers and proxies are not asked again.
-func (l *link) hungUp(f *fault.Fault) *fault.Fault {
-	s, c := l.sub, l.sub.c
-	if c.cfg.Dialer != nil || l.plan.proxy != nil {
-		return f
+// opinions are second looks at a peer with which no connection came about, each
+// on a connection of its own, and taken once by a subchannel: some mistakes
+// look the same from one side. Custom dialers and proxies are not asked again.
+type opinions struct {
+	tls, clear, asks opinion
+}
+
+type opinion struct {
+	once sync.Once
+	yes  bool // set by once
+}
+
+// opinion reports what try finds on another connection by the same plan.
+func (s *Subchannel) opinion(ctx context.Context, d dialPlan, o *opinion, try func(context.Context, net.Conn) bool) bool {
+	if s.c.cfg.Dialer != nil || d.proxy != nil {
+		return false
 	}
-	s.asked.Do(func() {
-		ctx, cancel := context.WithTimeout(l.attempt.ctx, opinionTime)
+	o.once.Do(func() {
+		ctx, cancel := context.WithTimeout(ctx, opinionTime)
 		defer cancel()
-		nc, failed := l.plan.open(ctx, c)
+		nc, failed := d.open(ctx, s.c)
 		if failed != nil {
 			return
 		}
 		defer nc.Close()
 		defer context.AfterFunc(ctx, func() { nc.Close() })()
-		s.tlsPeer = AnswersTLS(ctx, nc)
+		o.yes = try(ctx, nc)
 	})
-	if !s.tlsPeer {
+	return o.yes
+}
+
+// afterHandshake looks again at a peer with which a TLS handshake failed. A
+// cleartext server may hang up on it without a word. And before TLS 1.3 a
+// server that misses a client certificate sends the alert of one that has no
+// cipher suite in common, but asks for the certificate first.
+func (s *Subchannel) afterHandshake(ctx context.Context, d dialPlan, f *fault.Fault, name string) *fault.Fault {
+	ev := f.Evidence()
+	a := fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: &ev, Cause: f.Cause()}
+	alert, alerted := remoteAlert(f)
+	switch {
+	case f.Entry() == fault.TLSHandshake && f.Side() == fault.Remote && !alerted:
+		if s.opinion(ctx, d, &s.opinions.clear, AnswersCleartext) {
+			return fault.TLSPlaintextPeer.Newf(a, "%s hung up on the TLS handshake, and answers in cleartext", ev.Address)
+		}
+	case alert == alertHandshakeFailure && alerted:
+		if s.opinion(ctx, d, &s.opinions.asks, func(ctx context.Context, nc net.Conn) bool { return missesCertificate(ctx, nc, name) }) {
+			return fault.TLSClientCertRequired.Newf(a, "the server asks for a client certificate, and ended the handshake with the alert %s, as one does that gets none", ev.TLSAlert)
+		}
+	}
+	return f
+}
+
+// afterPreface looks again at a peer that did not answer the cleartext preface
+// in HTTP/2. Most TLS servers hang up on it, some explain themselves in HTTP/1;
+// but so do others.
+func (l *link) afterPreface(f *fault.Fault) *fault.Fault {
+	if !l.sub.opinion(l.attempt.ctx, l.plan, &l.sub.opinions.tls, AnswersTLS) {
 		return f
 	}
 	ev := f.Evidence()
-	return fault.HTTP2TLSPeer.Newf(fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: &ev, Cause: f.Unwrap()},
-		"%s hung up on the HTTP/2 preface, and answers a TLS handshake", ev.Address)
+	a := fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: &ev, Cause: f.Cause()}
+	if f.Entry() == fault.HTTP2HTTP1Peer {
+		return fault.HTTP2TLSPeer.Newf(a, "%s refused the cleartext preface with HTTP/1 status %d, and answers a TLS handshake", ev.Address, ev.HTTPStatus)
+	}
+	return fault.HTTP2TLSPeer.Newf(a, "%s hung up on the HTTP/2 preface, and answers a TLS handshake", ev.Address)
 }
 
 // AnswersTLS begins a TLS handshake on nc and reports whether the answer is a
@@ -49,6 +92,33 @@ func AnswersTLS(ctx context.Context, nc net.Conn) bool {
 	rec := &firstBytes{Conn: nc}
 	err := tls.Client(rec, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS10}).HandshakeContext(ctx)
 	return err == nil || len(rec.first) >= 2 && looksLikeTLS(rec.first)
+}
+
+// AnswersCleartext sends the preface and an empty SETTINGS frame on nc and
+// reports whether the answer is HTTP/2 (SETTINGS on stream 0: RFC 9113 section
+// 3.4) or HTTP/1. Closing nc ends it; nc is of no other use afterwards.
+func AnswersCleartext(_ context.Context, nc net.Conn) bool {
+	if _, err := io.WriteString(nc, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil {
+		return false
+	}
+	head := make([]byte, 9)
+	n, err := io.ReadFull(nc, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return false
+	}
+	return bytes.HasPrefix(head, []byte("HTTP/1.")) || n == len(head) && startsHTTP2(head)
+}
+
+// missesCertificate shakes hands as a client without a certificate, and
+// reports whether the server asked for one and then went no further.
+func missesCertificate(ctx context.Context, nc net.Conn, name string) bool {
+	asked := false
+	err := tls.Client(nc, &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: []string{"h2"},
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			asked = true
+			return new(tls.Certificate), nil
+		}}).HandshakeContext(ctx)
+	return err != nil && asked
 }
 
 // firstBytes keeps the first bytes read.

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/h2"
 )
@@ -20,8 +22,10 @@ const maxSample = 128
 func (l *link) prefaceFault(err error) *fault.Fault {
 	f := prefaceFault(err, l.evidence(), l.plain, errors.Is(l.attempt.ctx.Err(), context.DeadlineExceeded))
 	var ce *h2.ConnError
-	if l.plain && f.Entry() == fault.HTTP2ConnectionLost && errors.As(err, &ce) && ce.Kind == h2.Lost && len(ce.First) == 0 {
-		return l.hungUp(f)
+	switch {
+	case !l.plain || !errors.As(err, &ce):
+	case f.Entry() == fault.HTTP2HTTP1Peer, f.Entry() == fault.HTTP2ConnectionLost && ce.Kind == h2.Lost && len(ce.First) == 0:
+		return l.afterPreface(f)
 	}
 	return f
 }
@@ -43,10 +47,15 @@ func prefaceFault(err error, ev fault.Evidence, plain, late bool) *fault.Fault {
 		return tlsFault(err, ev)
 	}
 	if len(ce.First) > 0 && !startsHTTP2(ce.First) {
+		if name := startsAmiss(ce.First); name != "" {
+			a.Code = codes.Unavailable
+			return fault.HTTP2Protocol.Newf(a, "%s began with %s, and SETTINGS must come first", ev.Address, name)
+		}
 		return strangerFault(ce.First, a)
 	}
-	if ce.Kind == h2.Violation {
-		return fault.HTTP2NotHTTP2.Newf(a, "the peer's first frames break RFC 9113: %v", err)
+	if ce.Kind == h2.Violation { // no call was under way: it is but a connection that did not come about
+		a.Code = codes.Unavailable
+		return fault.HTTP2Protocol.Newf(a, "%s began with frames that break a rule of HTTP/2: %s", ev.Address, ce.Reason)
 	}
 	if ce.Kind == h2.Lost && len(ce.First) == 0 && plain {
 		return fault.HTTP2ConnectionLost.Newf(a, "the peer hung up on the HTTP/2 preface without a word, as a TLS server may do with a plaintext client: %v", err)
@@ -72,6 +81,9 @@ func strangerFault(first []byte, a fault.Args) *fault.Fault {
 		return fault.HTTP2HTTP1Peer.Newf(a, "the peer answered %q, which is HTTP/1", line)
 	}
 	ev.Sample = sample(first)
+	if isHTML(first) {
+		return fault.HTTP2HTTP1Peer.Newf(a, "the peer answered with an HTML page and no header, as HTTP/1 servers do that cannot read the request: %q", ev.Sample)
+	}
 	return fault.HTTP2NotHTTP2.Newf(a, "the peer began with %q, which is no HTTP/2", ev.Sample)
 }
 
@@ -85,6 +97,29 @@ func startsHTTP2(first []byte) bool {
 		}
 	}
 	return first[0] == 0
+}
+
+// startsAmiss names the frame that first begins with, if it is one that belongs
+// to a whole connection but not at its start.
+func startsAmiss(first []byte) string {
+	if len(first) < 9 || !bytes.Equal(first[4:9], make([]byte, 5)) || first[0] != 0 {
+		return ""
+	}
+	switch n := int(first[1])<<8 | int(first[2]); {
+	case first[3] == 6 && n == 8:
+		return "PING"
+	case first[3] == 7 && n >= 8:
+		return "GOAWAY"
+	case first[3] == 8 && n == 4:
+		return "WINDOW_UPDATE"
+	}
+	return ""
+}
+
+// isHTML reports whether p is the start of a page.
+func isHTML(p []byte) bool {
+	p = bytes.ToLower(bytes.TrimSpace(p))
+	return bytes.HasPrefix(p, []byte("<!doctype html")) || bytes.HasPrefix(p, []byte("<html"))
 }
 
 // headerValue finds a header in the bytes of an HTTP/1 answer, which may be

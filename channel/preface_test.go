@@ -3,6 +3,7 @@
 package channel
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -22,7 +23,7 @@ func TestPrefaceRows(t *testing.T) {
 			var preface [24]byte
 			_, _ = io.ReadFull(nc, preface[:])
 			_, _ = io.WriteString(nc, s)
-			_ = nc.(*net.TCPConn).CloseWrite()
+			_ = nc.(interface{ CloseWrite() error }).CloseWrite()
 			drain(nc)
 		}
 	}
@@ -44,7 +45,12 @@ func TestPrefaceRows(t *testing.T) {
 		// Go's TLS server hangs up on what is no TLS, and is asked again; others send an alert.
 		{"go's tls server", serveTLS(&tls.Config{Certificates: []tls.Certificate{ca.issue(nil)}}), row(fault.HTTP2TLSPeer), nil},
 		{"tls alert", says("\x15\x03\x01\x00\x02\x02\x46"), row(fault.HTTP2TLSPeer), nil},
-		{"bad settings", says("\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\xff\xff\xff\xff"), row(fault.HTTP2NotHTTP2), nil},
+		{"bad settings", says("\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\xff\xff\xff\xff"), row(fault.HTTP2Protocol), nil},
+		{"GOAWAY first", says("\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"), row(fault.HTTP2Protocol), nil},
+		{"http/0.9", says("<!DOCTYPE HTML>\n<html lang=en>"), row(fault.HTTP2HTTP1Peer), func(e fault.Evidence) bool { return strings.HasPrefix(e.Sample, "<!DOCTYPE") }},
+		// nginx says in HTTP/1 what it thinks of cleartext on its TLS port.
+		{"nginx's tls port", firstByte('P', says("HTTP/1.1 400 Bad Request\r\n\r\n"), serveTLS(&tls.Config{Certificates: []tls.Certificate{ca.issue(nil)}})), row(fault.HTTP2TLSPeer),
+			func(e fault.Evidence) bool { return e.HTTPStatus == 400 }},
 		{"hangs up", says(""), row(fault.HTTP2ConnectionLost), nil},
 		{"half a SETTINGS frame", says("\x00\x00\x06\x04"), row(fault.HTTP2ConnectionLost), nil},
 	}
@@ -54,7 +60,7 @@ func TestPrefaceRows(t *testing.T) {
 			addr := listen(t, tt.serve)
 			f := wantFault(t, pickFault(t, newChannel(t, addr, Config{})), tt.want)
 			if !asError[*h2.ConnError](f) {
-				t.Errorf("cause %#v", f.Unwrap())
+				t.Errorf("cause %#v", f.Cause())
 			}
 			if ev := f.Evidence(); ev.Address != addr || ev.Local == "" || tt.check != nil && !tt.check(ev) {
 				t.Errorf("evidence %+v", ev)
@@ -62,6 +68,30 @@ func TestPrefaceRows(t *testing.T) {
 		})
 	}
 }
+
+// firstByte serves connections that begin with b by one function, others by
+// the other.
+func firstByte(b byte, with, without func(net.Conn)) func(net.Conn) {
+	return func(nc net.Conn) {
+		var first [1]byte
+		if _, err := io.ReadFull(nc, first[:]); err != nil {
+			return
+		}
+		again := &replayed{nc.(*net.TCPConn), io.MultiReader(bytes.NewReader(first[:]), nc)}
+		if first[0] == b {
+			with(again)
+		} else {
+			without(again)
+		}
+	}
+}
+
+type replayed struct {
+	*net.TCPConn
+	r io.Reader
+}
+
+func (r *replayed) Read(p []byte) (int, error) { return r.r.Read(p) }
 
 // A peer that accepts and says nothing has the connect deadline, dial included.
 func TestPrefaceTimeout(t *testing.T) {

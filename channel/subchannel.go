@@ -61,8 +61,7 @@ type Subchannel struct {
 	retry    *time.Timer        // guarded by mu: in TRANSIENT_FAILURE
 	waits    uint64             // guarded by mu: counts retries, so that a late timer does nothing
 
-	asked   sync.Once // whether the peer speaks TLS
-	tlsPeer bool      // set by asked
+	opinions opinions
 
 	extras producers
 }

@@ -93,7 +93,7 @@ func tlsFault(err error, ev fault.Evidence) *fault.Fault {
 
 // hungUp reports whether the peer ended the connection.
 func hungUp(err error) bool {
-	const wsaECONNRESET, wsaECONNABORTED = syscall.Errno(10054), syscall.Errno(10053)
+	const wsaECONNABORTED = syscall.Errno(10053)
 	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, wsaECONNRESET, wsaECONNABORTED} {
 		if errors.Is(err, e) {
 			return true

@@ -141,6 +141,10 @@ func TestTLSRows(t *testing.T) {
 				c.GetClientCertificate = always(ca.issue(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }))
 			}),
 			want: row(fault.TLSClientCertRejected, fault.Remote)},
+		{name: "client certificate required, 1.2", server: &tls.Config{Certificates: []tls.Certificate{good}, NextProtos: h2, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool, MaxVersion: tls.VersionTLS12},
+			want: row(fault.TLSClientCertRequired, fault.Remote), check: func(e fault.Evidence) bool { return strings.Contains(e.TLSAlert, "(40)") }},
+		{name: "hangs up, and speaks cleartext", raw: firstByte('P', func(nc net.Conn) { goodPeer("", nc) }, func(nc net.Conn) { _ = nc.(*replayed).CloseWrite(); drain(nc) }),
+			want: row(fault.TLSPlaintextPeer, fault.Remote)},
 		{name: "plaintext http peer", raw: func(nc net.Conn) { _, _ = io.WriteString(nc, "HTTP/1.0 400 Bad Request\r\n\r\n"); drain(nc) },
 			want: row(fault.TLSPlaintextPeer, fault.Remote), cause: asError[tls.RecordHeaderError], check: func(e fault.Evidence) bool { return e.Sample == "HTTP/" }},
 		{name: "plaintext http2 peer", raw: func(nc net.Conn) { _, _ = nc.Write([]byte{0, 0, 0, 4, 0, 0, 0, 0, 0}); drain(nc) },
@@ -166,8 +170,8 @@ func TestTLSRows(t *testing.T) {
 				cfg.Backoff.BaseDelay = time.Millisecond
 			}
 			f := wantFault(t, pickFault(t, newChannel(t, addr, cfg)), tt.want)
-			if tt.cause != nil && !tt.cause(f) {
-				t.Errorf("cause %#v", f.Unwrap())
+			if tt.cause != nil && !tt.cause(f.Cause()) {
+				t.Errorf("cause %#v", f.Cause())
 			}
 			if ev := f.Evidence(); ev.Address != addr || tt.check != nil && !tt.check(ev) {
 				t.Errorf("evidence %+v", ev)

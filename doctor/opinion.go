@@ -3,10 +3,7 @@
 package doctor
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"io"
 	"net"
 	"time"
 
@@ -26,7 +23,7 @@ func (x *exam) secondOpinion(ctx context.Context, r *route, n *Finding) *Finding
 	defer cancel()
 	switch n.ID {
 	case "tls.handshake":
-		if x.speaks(ctx, r, clearly) {
+		if x.speaks(ctx, r, channel.AnswersCleartext) {
 			return named("tls.plaintext-peer").says(fault.Remote, fault.No, "%s does not answer a TLS handshake, but does answer in cleartext", r.addr.Addr)
 		}
 	case "http2.connection-lost", "http2.preface-timeout", "http2.http1-peer":
@@ -46,17 +43,4 @@ func (x *exam) speaks(ctx context.Context, r *route, try func(context.Context, n
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	return try(ctx, nc)
-}
-
-// clearly reports whether the answer to the preface is HTTP/2 (SETTINGS on
-// stream 0: RFC 9113 section 3.4) or HTTP/1.
-func clearly(_ context.Context, nc net.Conn) bool {
-	if _, err := nc.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")); err != nil {
-		return false
-	}
-	head := make([]byte, 9)
-	if _, err := io.ReadFull(nc, head); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return false
-	}
-	return bytes.HasPrefix(head, []byte("HTTP/1.")) || head[0] == 0 && bytes.Equal(head[3:], []byte{typeSettings, 0, 0, 0, 0, 0})
 }

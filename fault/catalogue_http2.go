@@ -131,7 +131,7 @@ var (
 		Spec:    rfc9113 + "#section-5.2", Rooms: rooms("wire", "channel", "server"),
 	})
 	HTTP2Protocol = entry(Entry{
-		ID: "http2.protocol", Codes: set(codes.Internal), By: ByBoth,
+		ID: "http2.protocol", Codes: set(codes.Internal, codes.Unavailable), By: ByBoth,
 		Summary: "the peer broke a rule of HTTP/2",
 		Cause:   "The peer sent a frame that is malformed or not allowed in the state of its stream or connection. The peer or a proxy between is defective, or bytes were lost or altered on the way. Calls in flight on that connection fail with it.",
 		Remedy:  "The message names the rule. Update the peer, and take proxies out of the path one at a time to find which of them does it.",

@@ -73,7 +73,7 @@ var specified = []struct {
 	{HTTP2RSTInadequateSecurity, "http2.rst-inadequate-security", set(denied), ByClient},
 	{HTTP2RSTOther, "http2.rst-other", set(internal, unknown), ByClient},
 	{HTTP2FlowControl, "http2.flow-control", set(internal), ByBoth},
-	{HTTP2Protocol, "http2.protocol", set(internal), ByBoth},
+	{HTTP2Protocol, "http2.protocol", set(internal, unavailable), ByBoth},
 	{HTTP2Compression, "http2.compression", set(internal), ByBoth},
 	{HTTP2HeaderList, "http2.header-list", set(internal), ByBoth},
 	{WireHTTPStatus, "wire.http-status", set(unknown, internal, unauth, denied, unimplemented, unavailable), ByClient},

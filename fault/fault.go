@@ -5,6 +5,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -110,8 +111,26 @@ func (f *Fault) Attempts() []Attempt { return f.attempts }
 // not change it.
 func (f *Fault) Ledger() *Ledger { return f.ledger }
 
-// Unwrap returns the cause, so that errors.Is and errors.As see through.
-func (f *Fault) Unwrap() error { return f.cause }
+// Unwrap returns the cause, so that errors.Is and errors.As see through. They
+// see all of it but io.EOF: that is how a stream says that it ended well, and a
+// connection that ended must not look like it to whoever asks with errors.Is.
+func (f *Fault) Unwrap() error {
+	if errors.Is(f.cause, io.EOF) {
+		return notEOF{f.cause}
+	}
+	return f.cause
+}
+
+// Cause returns the cause itself, or nil. What asks about the end of a stream
+// takes Unwrap.
+func (f *Fault) Cause() error { return f.cause }
+
+// notEOF is a cause with io.EOF somewhere in it.
+type notEOF struct{ err error }
+
+func (e notEOF) Error() string        { return e.err.Error() }
+func (e notEOF) Is(target error) bool { return target != io.EOF && errors.Is(e.err, target) }
+func (e notEOF) As(target any) bool   { return errors.As(e.err, target) }
 
 // Error reads like grpc-go's errors. The description of a failure that this
 // process detected opens with the circumstance's id.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -162,5 +163,25 @@ func TestEnumNames(t *testing.T) {
 	var p Processed
 	if p != Maybe {
 		t.Error("the zero Processed is not Maybe")
+	}
+}
+
+// TestFaultIsNotEOF: a connection's end does not look like a stream's good one.
+func TestFaultIsNotEOF(t *testing.T) {
+	broke := &net.OpError{Op: "read", Err: fmt.Errorf("%w, %w", io.EOF, syscall.ECONNRESET)}
+	f := HTTP2ConnectionLost.New(Args{Side: Remote, Cause: broke})
+	var op *net.OpError
+	switch {
+	case errors.Is(f, io.EOF), errors.Is(fmt.Errorf("call: %w", f), io.EOF):
+		t.Errorf("errors.Is(%v, io.EOF)", f)
+	case !errors.Is(f, syscall.ECONNRESET):
+		t.Errorf("%v is not ECONNRESET", f)
+	case !errors.As(f, &op) || op != broke:
+		t.Errorf("%v is not as its cause", f)
+	case errors.Unwrap(f).Error() != broke.Error():
+		t.Errorf("unwraps to %q, want %q", errors.Unwrap(f), broke)
+	}
+	if f := DialRefused.New(Args{Cause: syscall.ECONNREFUSED}); errors.Unwrap(f) != error(syscall.ECONNREFUSED) {
+		t.Errorf("unwraps to %v, want the cause itself", errors.Unwrap(f))
 	}
 }

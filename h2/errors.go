@@ -144,6 +144,9 @@ var (
 	// ErrHeaderList means that the header section to send exceeds the peer's
 	// SETTINGS_MAX_HEADER_LIST_SIZE; nothing was sent.
 	ErrHeaderList = errors.New("h2: header section exceeds the peer's MAX_HEADER_LIST_SIZE")
+	// ErrHeaderBlock is the Err of a ConnError whose header block was so far
+	// beyond MaxHeaderListSize that it was not read to its end.
+	ErrHeaderBlock = errors.New("header block beyond the limit")
 )
 
 // violation makes the error for a rule of RFC 9113 that the peer broke, one

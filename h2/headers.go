@@ -44,7 +44,9 @@ func (c *Conn) onHeaders(h frame.Header, p []byte) *ConnError {
 
 func (c *Conn) boundBlock(n int) *ConnError {
 	if limit := max(blockMultiple*int(c.cfg.MaxHeaderListSize), 64<<10); n > limit {
-		return violation(codeCalm, "header block of more than %d bytes", limit)
+		err := violation(codeCalm, "header block of more than %d bytes", limit)
+		err.Err = ErrHeaderBlock
+		return err
 	}
 	return nil
 }
@@ -55,7 +57,9 @@ func (c *Conn) onContinuation(h frame.Header, p []byte) *ConnError {
 		return violation(codeProtocol, "CONTINUATION without a header block")
 	}
 	if pend.frames++; pend.frames > maxContinuations {
-		return violation(codeCalm, "header block in more than %d frames", maxContinuations)
+		err := violation(codeCalm, "header block in more than %d frames", maxContinuations)
+		err.Err = ErrHeaderBlock
+		return err
 	}
 	if len(p) == 0 {
 		if err := c.wasteful(1, "empty CONTINUATION"); err != nil {
@@ -313,7 +317,7 @@ func checkRequest(b *Block) (_ int, bad string) {
 
 // checkResponse returns the status, and says what makes the section malformed.
 func checkResponse(b *Block) (status int, bad string) {
-	regular := false
+	regular, seen := false, false
 	for i := range b.Fields {
 		f := &b.Fields[i]
 		if len(f.Name) == 0 || f.Name[0] != ':' {
@@ -329,14 +333,16 @@ func checkResponse(b *Block) (status int, bad string) {
 			return status, "a pseudo-header field after a regular one"
 		case f.Name != ":status":
 			return status, "unknown pseudo-header field " + strconv.Quote(f.Name)
-		case status != 0:
+		case seen:
 			return status, ":status twice"
-		case len(v) != 3 || v[0] < '1' || v[0] > '9' || !digit(v[1]) || !digit(v[2]):
+		// Any three digits: nginx says 000 where it takes a backend's HTTP/2 for
+		// HTTP/0.9.
+		case len(v) != 3 || !digit(v[0]) || !digit(v[1]) || !digit(v[2]):
 			return status, ":status is no status code"
 		}
-		status = int(v[0]-'0')*100 + int(v[1]-'0')*10 + int(v[2]-'0')
+		status, seen = int(v[0]-'0')*100+int(v[1]-'0')*10+int(v[2]-'0'), true
 	}
-	if status == 0 {
+	if !seen {
 		return status, ":status is missing"
 	}
 	return status, ""

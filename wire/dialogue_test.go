@@ -136,6 +136,12 @@ var answers = []struct {
 		p.SendHeaders(s, false, ":status", "200", "content-type", "text/html")
 		return p.SendData(s, []byte(strings.Repeat("x", 5000)), false)
 	}, h2.Config{}, want{"wire.content-type", codes.Unknown, fault.Between, fault.Maybe, "text/html"}, true},
+	{"a page and OK", peer.Full([]string{":status", "200", "content-type", "text/plain"}, peer.Message([]byte("x")), []string{"grpc-status", "0"}), h2.Config{}, want{"wire.content-type", codes.Unknown, fault.Between, fault.Maybe, "text/plain"}, false},
+	{"a page that is cut off", peer.Then(func(p *peer.Peer, s uint32) error {
+		return p.SendHeaders(s, false, ":status", "502", "content-type", "text/html")
+	}, peer.RST(2)), h2.Config{}, want{"wire.http-status", codes.Unavailable, fault.Between, fault.Maybe, "HTTP 502"}, false},
+	{"HTTP/0.9 by nginx", peer.Full([]string{":status", "000"}, []byte("x"), []string{"x-y", "z"}), h2.Config{}, want{"wire.http-status", codes.Unknown, fault.Between, fault.Maybe, "no HTTP status"}, false},
+	{"headers without end", peer.HugeHeaders(1 << 20), h2.Config{}, want{"http2.header-list", codes.Internal, fault.Remote, fault.Maybe, "far larger"}, false},
 	{"too large by its prefix", peer.Oversized(limit + 1), h2.Config{}, want{"codec.too-large", codes.ResourceExhausted, fault.Local, fault.Yes, "MaxCallRecvMsgSize"}, true},
 	{"no prefix", peer.Body(peer.MessageWith(7, 1, []byte("x")), "grpc-status", "0"), h2.Config{}, want{"codec.response-parse", codes.Internal, fault.Remote, fault.Maybe, "starts with 0x07"}, true},
 	{"huge trailers", peer.HugeHeaders(70 << 10), h2.Config{}, want{"http2.header-list", codes.Internal, fault.Local, fault.Maybe, "larger than this side's limit"}, false},

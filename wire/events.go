@@ -167,6 +167,10 @@ func (s *ClientStream) notGRPC() *fault.Fault {
 // OnClose takes every other end.
 func (e *clientEvents) OnClose(err error) {
 	s := (*ClientStream)(e)
+	if s.first != nil && !s.first.isGRPC() { // whatever cut it off: what came is no gRPC
+		s.finish(s.located(s.notGRPC()))
+		return
+	}
 	s.finish(s.streamFault(err))
 }
 
@@ -192,6 +196,9 @@ func (s *ClientStream) onTrailers(t *Trailer) {
 		err = s.locatedLocked(t.Fault)
 	case t.Code != codes.OK:
 		err = s.statusLocked(t)
+	case s.first != nil && !s.first.isGRPC() && (!s.first.GRPC || s.sample != nil):
+		// A success that nobody can read is none: the messages were dropped.
+		err = s.locatedLocked(s.notGRPC())
 	case s.recv.partialLocked():
 		err = s.locatedLocked(truncated())
 	}

@@ -201,6 +201,9 @@ func connEnd(e *h2.ConnError, a fault.Args) *fault.Fault {
 		case h2.CompressionError:
 			return fault.HTTP2Compression.Newf(a, "%s sent a header block that cannot be decoded: %s", ev.Address, e.Reason)
 		}
+		if errors.Is(e.Err, h2.ErrHeaderBlock) {
+			return fault.HTTP2HeaderList.Newf(a, "%s sent headers far larger than this side's limit: %s", ev.Address, e.Reason)
+		}
 		return fault.HTTP2Protocol.Newf(a, "%s broke a rule of HTTP/2: %s", ev.Address, e.Reason)
 	case h2.PrefaceTimeout:
 		return fault.HTTP2SettingsTimeout.Newf(a, "%s sent no SETTINGS in time", ev.Address)

@@ -182,6 +182,9 @@ func (f *connFlags) tls() (*tls.Config, error) {
 		return nil, f.usagef("--cert %s and --key %s cannot be used: %v", f.cert, f.key, bare(err))
 	}
 	cfg.Certificates = []tls.Certificate{pair}
+	// It is given to whoever asks: crypto/tls would keep back one of an authority
+	// that the server does not name, and the server could not say what is wrong.
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	return cfg, nil
 }
 
