@@ -169,10 +169,10 @@ func TestCauses(t *testing.T) {
 }
 
 func TestFaultAccess(t *testing.T) {
-	f := fault.DialRefused.New(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: io.EOF})
+	f := fault.DialRefused.New(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: io.ErrUnexpectedEOF})
 	for _, err := range []error{f, fmt.Errorf("get: %w", f), errors.Join(io.EOF, f), status.Convert(f).Err(), status.Convert(fmt.Errorf("x: %w", f)).Err()} {
 		s, ok := status.FromError(err)
-		if !ok || s.Code() != codes.Unavailable || s.Message() != f.Message() || s.Fault() != f || !errors.Is(s.Err(), io.EOF) {
+		if !ok || s.Code() != codes.Unavailable || s.Message() != f.Message() || s.Fault() != f || !errors.Is(s.Err(), io.ErrUnexpectedEOF) {
 			t.Errorf("%v: %v, %v, fault %v", err, s, ok, s.Fault())
 		}
 		if got, ok := fault.From(s.Err()); !ok || got != f {
