@@ -299,7 +299,9 @@ func (k *call) finish(err error) {
 	}
 	k.conclude(st, first, header, trailer)
 	if w := k.watch; w != nil {
-		w.err = err
+		if w.err = err; err == error(raised) {
+			w.err = claiming(err, k.handlerRan())
+		}
 		if first {
 			w.outHeader(k.encoding)
 		}
@@ -334,7 +336,7 @@ func (k *call) release() {
 	x.end()
 	if w := k.watch; w != nil {
 		if k.interrupted != nil {
-			w.err = k.interrupted
+			w.err = claiming(k.interrupted, k.handlerRan())
 		}
 		w.end()
 	}

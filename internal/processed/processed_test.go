@@ -48,7 +48,7 @@ var (
 func howMany(t *testing.T) int {
 	s := os.Getenv("FAULTLINE_CALLS")
 	if s == "" {
-		return 3000
+		return 2000
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 {

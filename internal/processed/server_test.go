@@ -85,6 +85,7 @@ type host struct {
 	episode *episode
 	srv     *faultline.Server
 	served  chan error
+	guarded bool // by interceptors
 }
 
 func (e *episode) newHost(r *rand.Rand, lis net.Listener) *host {
@@ -92,22 +93,57 @@ func (e *episode) newHost(r *rand.Rand, lis net.Listener) *host {
 	opts := []faultline.ServerOption{
 		faultline.Logger(slog.New(slog.DiscardHandler)), faultline.StatsHandler(h), faultline.EventSink(h), faultline.WaitForHandlers(true),
 	}
-	often := func(n int, o faultline.ServerOption) {
+	add := func(n int, o ...faultline.ServerOption) {
 		if r.IntN(n) == 0 {
-			opts = append(opts, o)
+			opts = append(opts, o...)
 		}
 	}
-	often(4, faultline.MaxConcurrentStreams(1+uint32(r.IntN(3))))
-	often(4, faultline.MaxHandlers(1+r.IntN(2)))
-	often(4, faultline.MaxRecvMsgSize(1000))
-	often(4, faultline.MaxUndeliveredBytes(int64(r.IntN(maxMessage))))
-	often(24, faultline.MaxHeaderListSize(200+uint32(r.IntN(300))))
-	often(4, faultline.InTapHandle(h.tap))
-	often(4, faultline.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: within(r, e.span) + time.Millisecond, MaxConnectionAgeGrace: within(r, e.span) + 1}))
+	add(4, faultline.MaxConcurrentStreams(1+uint32(r.IntN(3))))
+	add(4, faultline.MaxHandlers(1+r.IntN(2)))
+	add(4, faultline.MaxRecvMsgSize(1000))
+	add(4, faultline.MaxUndeliveredBytes(int64(r.IntN(maxMessage))))
+	add(24, faultline.MaxHeaderListSize(200+uint32(r.IntN(300))))
+	add(4, faultline.InTapHandle(h.tap))
+	add(4, faultline.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: within(r, e.span) + time.Millisecond, MaxConnectionAgeGrace: within(r, e.span) + 1}))
+	h.guarded = r.IntN(4) == 0
+	if h.guarded {
+		add(1, faultline.UnaryInterceptor(h.unaryGuard), faultline.StreamInterceptor(h.streamGuard))
+	}
 	h.srv = faultline.NewServer(opts...)
 	testgrpc.RegisterTestServiceServer(h.srv, h)
 	go func() { h.served <- h.srv.Serve(lis) }()
 	return h
+}
+
+// unaryGuard and streamGuard keep some calls from their handlers.
+func (h *host) unaryGuard(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if err := guard(ctx); err != nil {
+		return nil, err
+	}
+	return handler(ctx, req)
+}
+
+func (h *host) streamGuard(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if err := guard(s.Context()); err != nil {
+		return err
+	}
+	return handler(srv, s)
+}
+
+func guard(ctx context.Context) error {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if number(md)%8 != 2 {
+		return nil
+	}
+	select {
+	case <-time.After(time.Millisecond):
+		if number(md)%16 == 2 {
+			return errPlain
+		}
+		return status.Error(codes.PermissionDenied, "not you")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // tap refuses some calls before anything is done for them.
@@ -154,7 +190,8 @@ func (h *host) pass(ctx context.Context, c conduct) error {
 		select {
 		case <-time.After(c.sleep):
 		case <-done:
-			if f, ok := fault.From(context.Cause(ctx)); ok && f.Processed() != fault.Yes {
+			f, ok := fault.From(context.Cause(ctx))
+			if ok && f.Processed() != fault.Yes && !(h.guarded && f.Processed() == fault.Maybe) { // an interceptor may have been the first to ask
 				h.episode.wrong("a handler that runs does not learn so: %+v", f)
 			}
 			return ctx.Err()
