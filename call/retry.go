@@ -202,6 +202,10 @@ func (p *policy) exhausted() verdict {
 // lastly is the fault of an attempt that is not repeated, as the call's.
 func (c *call) lastly(f *fault.Fault, v verdict) *fault.Fault {
 	f = c.late(f)
+	if ev := f.Evidence(); ev.Method == "" { // a connection's fault, which many calls share
+		ev.Method = c.method
+		f = f.WithEvidence(ev)
+	}
 	if v.entry != nil {
 		f = f.Above(v.entry, v.text)
 	}

@@ -147,6 +147,32 @@ func Verdict(trail []Hop, method string, code codes.Code) (e *Entry, processed P
 	return e, h.Processed, true
 }
 
+// Received is the fault of a status that a server sent: its words in a, which
+// pass unchanged, and the values of its trail. Code, message and evidence are
+// a's; Processed is if a knows it.
+func Received(a Args, trail []string) *Fault {
+	a.Side, a.Verbatim = Remote, true
+	e, hops := HandlerStatus, []Hop(nil)
+	if len(trail) > 0 {
+		hops = ReadTrail(trail, a.Evidence.Address)
+		said, processed, ok := Verdict(hops, a.Evidence.Method, a.Code)
+		if e = said; ok {
+			a.Evidence.Reference = hops[0].Reference
+			if a.Processed == Maybe {
+				a.Processed = processed
+			}
+		}
+	}
+	if a.Processed == Maybe && OnlyApplications(a.Code) {
+		a.Processed = Yes
+	}
+	f := e.New(a)
+	if len(hops) > 0 {
+		f = f.WithTrail(hops)
+	}
+	return f
+}
+
 // reported says in which layers a server's circumstance is its client's too.
 // Those of connection and call mean the client's own.
 func reported(l Layer) bool {

@@ -40,7 +40,23 @@ func (k *call) statusOf(err error, raised *fault.Fault) (wire.Status, error) {
 // contextFault is the fault of a handler that returned its context's error, or
 // a narrower one's; nil for other errors.
 func (k *call) contextFault(err error) *fault.Fault {
-	a := fault.Args{Side: fault.Local, Processed: fault.Maybe, Cause: err, Evidence: &fault.Evidence{Method: clip(k.ctx.path)}}
+	why := " although its own context had not ended: a narrower context did"
+	if cause := k.ctx.why(); cause != nil {
+		why = " after its own context had ended: " + cause.Error()
+		if f, ok := fault.From(cause); ok {
+			why = " after its own context had ended: " + f.Entry().Summary
+			if g := contextError(err, "", ""); g != nil && f.Entry() == fault.ServerOverloaded { // this side ended it, and its caller waits for an answer
+				return f
+			}
+		}
+	}
+	return contextError(err, k.ctx.path, why)
+}
+
+// contextError is the fault of a handler that returned a context's error, nil
+// for other errors.
+func contextError(err error, method, why string) *fault.Fault {
+	a := fault.Args{Side: fault.Local, Processed: fault.Maybe, Cause: err, Evidence: &fault.Evidence{Method: clip(method)}}
 	what := ""
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -50,17 +66,7 @@ func (k *call) contextFault(err error) *fault.Fault {
 	default:
 		return nil
 	}
-	why := "although its own context had not ended: a narrower context did"
-	if cause := k.ctx.why(); cause != nil {
-		why = "after its own context had ended: " + cause.Error()
-		if f, ok := fault.From(cause); ok {
-			if f.Entry() == fault.ServerOverloaded { // this side ended it, and its caller waits for an answer
-				return f
-			}
-			why = "after its own context had ended: " + f.Entry().Summary
-		}
-	}
-	return fault.HandlerContext.Newf(a, "the handler returned %s %s", what, why)
+	return fault.HandlerContext.Newf(a, "the handler returned %s%s", what, why)
 }
 
 // mask logs what the caller must not see, and returns the reference it gets.

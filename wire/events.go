@@ -216,33 +216,14 @@ func (s *ClientStream) finish(f *fault.Fault) {
 // statusLocked is the fault for a status that the server sent: its words,
 // unchanged.
 func (s *ClientStream) statusLocked(t *Trailer) *fault.Fault {
-	a := fault.Args{Code: t.Code, Side: fault.Remote, Message: t.Message, Verbatim: true, Evidence: s.evidenceLocked()}
+	a := fault.Args{Code: t.Code, Message: t.Message, Evidence: s.evidenceLocked()}
 	a.Evidence.Answered = true
-	e, trail := fault.HandlerStatus, []fault.Hop(nil)
-	if len(t.Trail) > 0 {
-		trail = fault.ReadTrail(t.Trail, a.Evidence.Address)
-		e = heed(&a, trail)
-	}
-	switch {
-	case s.recv.got > 0, a.Processed == fault.Maybe && fault.OnlyApplications(t.Code):
+	if s.recv.got > 0 {
 		a.Processed = fault.Yes
 	}
-	f := e.New(a)
-	if len(trail) > 0 {
-		f = f.WithTrail(trail)
-	}
+	f := fault.Received(a, t.Trail)
 	if t.Status != nil && len(t.Status.Details) > 0 {
 		f = f.WithDetails(t.Status.Details)
 	}
 	return f
-}
-
-// heed takes the server's own word on the failure, if the trail begins with it:
-// the circumstance that its client reports, and whether a handler ran.
-func heed(a *fault.Args, trail []fault.Hop) *fault.Entry {
-	e, processed, ok := fault.Verdict(trail, a.Evidence.Method, a.Code)
-	if ok {
-		a.Processed, a.Evidence.Reference = processed, trail[0].Reference
-	}
-	return e
 }
