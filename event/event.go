@@ -2,6 +2,8 @@
 
 package event
 
+import "time"
+
 // Sink observes events. Record may be called from any goroutine, also while
 // locks are held: it must be quick and must not call back into the engine.
 type Sink interface {
@@ -101,6 +103,16 @@ type CallRefused struct {
 	Err    error
 }
 
+// DeadlineExpired: a server's handler took longer than its caller waits.
+type DeadlineExpired struct {
+	Method  string // at most 256 bytes
+	Conn    uint64
+	Stream  uint32
+	Budget  time.Duration // left of the caller's deadline when the request arrived
+	Queued  time.Duration // from then to the start of the handler
+	Elapsed time.Duration // from then to its end
+}
+
 // HandlerPanicked: a handler panicked; its caller got the reference alone.
 type HandlerPanicked struct {
 	Method    string
@@ -146,6 +158,9 @@ func (CallRetried) Name() string { return "call.retried" }
 
 // Name implements Event.
 func (CallRefused) Name() string { return "server.call-refused" }
+
+// Name implements Event.
+func (DeadlineExpired) Name() string { return "server.deadline-expired" }
 
 // Name implements Event.
 func (HandlerPanicked) Name() string { return "server.handler-panicked" }

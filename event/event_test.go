@@ -17,7 +17,7 @@ var names = map[string]Event{
 	"h2.conn-opened": ConnOpened{}, "h2.conn-closed": ConnClosed{}, "h2.stream-opened": StreamOpened{}, "h2.stream-reset": StreamReset{},
 	"h2.goaway-sent": GoAwaySent{}, "h2.goaway-received": GoAwayReceived{},
 	"channel.subchannel-state": SubchannelState{}, "channel.resolved": Resolved{},
-	"call.retried": CallRetried{}, "server.call-refused": CallRefused{}, "server.handler-panicked": HandlerPanicked{}, "server.error-masked": ErrorMasked{},
+	"call.retried": CallRetried{}, "server.call-refused": CallRefused{}, "server.deadline-expired": DeadlineExpired{}, "server.handler-panicked": HandlerPanicked{}, "server.error-masked": ErrorMasked{},
 }
 
 func TestNamesAreStable(t *testing.T) {

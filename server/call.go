@@ -134,7 +134,15 @@ func (k *call) handled() {
 // than its deadline, its caller is gone, or the server is stopping.
 func (c *callContext) late() error {
 	c.mu.Lock()
-	err, over := c.errLocked(), c.call.over
+	if !c.deadline.IsZero() {
+		now := time.Now()
+		c.queued = c.timeout - c.deadline.Sub(now)
+		c.expireLocked(now)
+	}
+	err, over := c.err, c.call.over
+	if c.std != nil {
+		err = c.std.Err()
+	}
 	c.call.started = err == nil && !over
 	c.mu.Unlock()
 	switch {
@@ -144,7 +152,7 @@ func (c *callContext) late() error {
 		return nil
 	case err == context.DeadlineExceeded:
 		return fault.CallDeadline.Newf(fault.Args{Side: fault.Local, Processed: fault.No, Cause: context.DeadlineExceeded,
-			Evidence: &fault.Evidence{Method: clip(c.path)}}, "the caller's deadline, %v after the request arrived, passed before the handler started", c.timeout)
+			Evidence: &fault.Evidence{Method: clip(c.path)}}, "the caller's deadline, %v after the request arrived, passed before the handler started", c.timeout).WithLedger(c.ledger(c.elapsed(), false))
 	}
 	cause := c.why()
 	if f, ok := cause.(*fault.Fault); ok {
@@ -333,6 +341,7 @@ func (k *call) raise(err error) error {
 // release ends the call's life on its worker.
 func (k *call) release() {
 	x, c := k.ctx, k.conn
+	k.recordExpiry()
 	x.end()
 	if w := k.watch; w != nil {
 		if k.interrupted != nil {
@@ -372,6 +381,9 @@ func (c *callContext) open(k *call) {
 // end parts the context from its call, which may serve another from now on.
 func (c *callContext) end() {
 	c.mu.Lock()
+	if c.call != nil && (c.std != nil || c.err != nil) {
+		c.ran = c.call.ran()
+	}
 	c.call = nil
 	stop := c.cancelLocked(context.Canceled)
 	c.mu.Unlock()

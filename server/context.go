@@ -29,14 +29,17 @@ type callContext struct {
 	path     string
 	deadline time.Time     // zero: none
 	timeout  time.Duration // as the caller gave it
+	queued   time.Duration // before the handler started, with a deadline; the worker's
 	gate     gate
 
-	mu    sync.Mutex
-	call  *call                   // guarded by mu; nil until the call is open, and when it is over
-	err   error                   // guarded by mu; unless std is set
-	cause error                   // guarded by mu
-	std   context.Context         // guarded by mu; nil until needed
-	stop  context.CancelCauseFunc // guarded by mu; ends std
+	mu      sync.Mutex
+	call    *call                   // guarded by mu; nil until the call is open, and when it is over
+	err     error                   // guarded by mu; unless std is set
+	cause   error                   // guarded by mu
+	std     context.Context         // guarded by mu; nil until needed
+	stop    context.CancelCauseFunc // guarded by mu; ends std
+	ran     fault.Processed         // guarded by mu: what was known when call went
+	expired *fault.Fault            // guarded by mu: nil until needed
 }
 
 var _ context.Context = (*callContext)(nil)
@@ -58,10 +61,17 @@ func (c *callContext) errLocked() error {
 	if c.std != nil {
 		return c.std.Err()
 	}
-	if c.err == nil && !c.deadline.IsZero() && !time.Now().Before(c.deadline) {
-		c.err, c.cause = context.DeadlineExceeded, c.deadlineFault()
+	if c.err == nil && !c.deadline.IsZero() {
+		c.expireLocked(time.Now())
 	}
 	return c.err
+}
+
+// expireLocked ends the context if its deadline has passed.
+func (c *callContext) expireLocked(now time.Time) {
+	if c.std == nil && c.err == nil && !now.Before(c.deadline) {
+		c.err, c.cause = context.DeadlineExceeded, expiry{c}
+	}
 }
 
 // Value implements context.Context.
@@ -95,7 +105,7 @@ func (c *callContext) standard() context.Context {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c.stop = cancel
 	if !c.deadline.IsZero() && c.err != context.Canceled {
-		timed, stop := context.WithDeadlineCause(ctx, c.deadline, c.deadlineFault())
+		timed, stop := context.WithDeadlineCause(ctx, c.deadline, expiry{c})
 		ctx = timed
 		c.stop = func(cause error) {
 			cancel(cause)
@@ -133,21 +143,16 @@ func (c *callContext) cancelLocked(cause error) context.CancelCauseFunc {
 func (c *callContext) why() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	cause := c.cause
 	if c.std != nil {
-		return context.Cause(c.std)
+		cause = context.Cause(c.std)
+	} else if c.errLocked() != nil {
+		cause = c.cause
 	}
-	c.errLocked()
-	return c.cause
-}
-
-// deadlineFault says that the deadline passed while the handler ran. mu is held.
-func (c *callContext) deadlineFault() *fault.Fault {
-	processed := fault.Maybe
-	if c.call != nil {
-		processed = c.call.ran()
+	if _, ok := cause.(expiry); ok {
+		return c.expiredLocked()
 	}
-	return fault.CallDeadline.Newf(fault.Args{Side: fault.Local, Processed: processed, Cause: context.DeadlineExceeded,
-		Evidence: &fault.Evidence{Method: c.path}}, "the caller's deadline, %v after the request arrived, has passed", c.timeout)
+	return cause
 }
 
 // The keys under which grpc-go's packages and the standard library look things

@@ -45,12 +45,19 @@ func (k *call) contextFault(err error) *fault.Fault {
 		why = " after its own context had ended: " + cause.Error()
 		if f, ok := fault.From(cause); ok {
 			why = " after its own context had ended: " + f.Entry().Summary
+			if f.Entry() == fault.CallDeadline {
+				why += fmt.Sprintf(", %v after the request arrived", k.ctx.timeout)
+			}
 			if g := contextError(err, "", ""); g != nil && f.Entry() == fault.ServerOverloaded { // this side ended it, and its caller waits for an answer
 				return f
 			}
 		}
 	}
-	return contextError(err, k.ctx.path, why)
+	f := contextError(err, k.ctx.path, why)
+	if f == nil || k.ctx.deadline.IsZero() {
+		return f
+	}
+	return f.WithLedger(k.ctx.ledger(k.ctx.elapsed(), true))
 }
 
 // contextError is the fault of a handler that returned a context's error, nil
