@@ -125,6 +125,8 @@ func TestPickers(t *testing.T) {
 	}{
 		{"unavailable drops", stat(codes.Unavailable), row(fault.PickDropped)},
 		{"exhausted drops", stat(codes.ResourceExhausted), row(fault.PickDropped)},
+		{"permission drops", stat(codes.PermissionDenied), row(fault.PickDropped)},
+		{"cancel drops", stat(codes.Canceled), row(fault.PickDropped)},
 		{"invalid argument", stat(codes.InvalidArgument), row(fault.ResolveControlPlaneCode)},
 		{"not found", stat(codes.NotFound), row(fault.ResolveControlPlaneCode)},
 		{"already exists", stat(codes.AlreadyExists), row(fault.ResolveControlPlaneCode)},
@@ -149,6 +151,9 @@ func TestPickers(t *testing.T) {
 				if st, ok := status.FromError(tt.err); ok {
 					if !strings.Contains(got.Message(), "the balancer's words") || got.Evidence().GRPCStatus != st.Code().String() {
 						t.Errorf("%q, %+v", got.Message(), got.Evidence())
+					}
+					if got.Entry() == fault.PickDropped && got.Code() != st.Code() {
+						t.Errorf("code %v, want the balancer's, %v", got.Code(), st.Code())
 					}
 					// A status ends calls that wait, too.
 					if _, err := c.Pick(t.Context(), "/m", true); err == nil {

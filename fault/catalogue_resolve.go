@@ -53,9 +53,11 @@ var (
 		Spec:    waitReady, Rooms: rooms("channel"),
 	})
 	PickDropped = entry(Entry{
-		ID: "pick.dropped", Codes: set(codes.Unavailable), By: ByClient,
+		ID: "pick.dropped", By: ByClient,
+		Codes: set(codes.Unavailable, codes.ResourceExhausted, codes.PermissionDenied, codes.Unauthenticated, codes.DeadlineExceeded,
+			codes.Canceled, codes.Unimplemented, codes.Internal, codes.Unknown),
 		Summary: "the balancing policy dropped the call",
-		Cause:   "The balancing policy decided to refuse this call rather than to send it, as drop policies of a control plane do to shed load. It was never sent, and it is never retried: a retry would defeat the purpose.",
+		Cause:   "The balancing policy decided to refuse this call rather than to send it, as drop policies of a control plane do to shed load. The code is the policy's choice, UNAVAILABLE for most. The call was never sent, and it is never retried: a retry would defeat the purpose.",
 		Remedy:  "Slow down, or raise the drop threshold in the control plane that configures the policy. Do not retry at once.",
 		Spec:    gRFCA6, Rooms: rooms("channel"),
 	})
