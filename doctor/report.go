@@ -106,8 +106,8 @@ func (f facts) MarshalJSON() ([]byte, error) {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// Finding is a circumstance that a probe met. All but Code, Side, Processed
-// and Message is the catalogue's.
+// Finding is a circumstance that a probe met. All but Code, Side, Processed,
+// Message and what Remedy says first is the catalogue's.
 type Finding struct {
 	ID        fault.ID
 	Layer     fault.Layer
@@ -144,7 +144,7 @@ func (f Finding) MarshalJSON() ([]byte, error) {
 // found is the finding for a fault.
 func found(f *fault.Fault) *Finding {
 	n := named(f.ID())
-	n.Code, n.Side, n.Processed, n.Message = f.Code(), f.Side(), f.Processed(), f.Message()
+	n.Code, n.Side, n.Processed, n.Message, n.Remedy = f.Code(), f.Side(), f.Processed(), f.Message(), f.Remedy()
 	return n
 }
 

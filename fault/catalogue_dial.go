@@ -63,14 +63,14 @@ var (
 		ID: "tls.plaintext-peer", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "the client speaks TLS, the server does not",
 		Cause:   "The client's credentials began a TLS handshake and the first bytes that came back are no TLS record. The server, or the sidecar in front of it, serves cleartext on this port.",
-		Remedy:  "Against a cleartext server use WithTransportCredentials(insecure.NewCredentials()). If traffic should be encrypted, give the server Creds(credentials.NewServerTLSFromFile(...)) or use its TLS port. In nginx the listener needs ssl (listen 443 ssl; http2 on).",
+		Remedy:  "Connect in plaintext: WithTransportCredentials(insecure.NewCredentials()). If traffic should be encrypted, give the server Creds(credentials.NewServerTLSFromFile(...)) or use its TLS port. In nginx the listener needs ssl (listen 443 ssl; http2 on).",
 		Spec:    rfc8446 + "#section-5.1", Rooms: rooms("channel"),
 	})
 	TLSUnknownAuthority = entry(Entry{
 		ID: "tls.unknown-authority", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "the server's certificate is signed by an authority this client does not trust",
 		Cause:   "The certificate chain does not end at a root this client knows. The certificate is self-signed, comes from a private authority, the server does not send its intermediate certificates, or something intercepts the connection.",
-		Remedy:  "Give the client the authority's certificate: credentials.NewClientTLSFromFile(\"ca.crt\", \"\"). Serve the full chain (openssl s_client -connect HOST:PORT -showcerts). Minimal container images need the ca-certificates package.",
+		Remedy:  "Give the client the certificate of the CA: credentials.NewClientTLSFromFile(\"ca.crt\", \"\"), or RootCAs in its tls.Config. Let the server send the full chain, intermediates included (openssl s_client -connect HOST:PORT -showcerts). Minimal container images need the ca-certificates package.",
 		Spec:    rfc5280 + "#section-6", Rooms: rooms("channel"),
 	})
 	TLSHostname = entry(Entry{
@@ -84,14 +84,14 @@ var (
 		ID: "tls.expired", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "the server's certificate is out of date or not yet valid",
 		Cause:   "The current time lies outside the validity of a certificate in the server's chain. The certificate was not renewed, was renewed but not loaded by the running server, or this machine's clock is wrong.",
-		Remedy:  "Check the dates (openssl s_client -connect HOST:PORT | openssl x509 -noout -dates) and this machine's clock. Renew, and restart the server or let it reload certificates (tls.Config.GetCertificate, cert-manager, credentials/tls/certprovider).",
+		Remedy:  "Renew the certificate, and check its dates (openssl s_client -connect HOST:PORT | openssl x509 -noout -dates) and this machine's clock. Restart the server or let it reload certificates (tls.Config.GetCertificate, cert-manager, credentials/tls/certprovider).",
 		Spec:    rfc5280 + "#section-4.1.2.5", Rooms: rooms("channel"),
 	})
 	TLSClientCertRequired = entry(Entry{
 		ID: "tls.client-cert-required", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "the server requires a client certificate",
 		Cause:   "The server asks for mutual TLS and this client presented no certificate. With TLS 1.3 the alert arrives only after the client believes the handshake complete, on the first read.",
-		Remedy:  "Load a key pair with tls.LoadX509KeyPair and pass credentials.NewTLS(&tls.Config{Certificates: ...}). If clients need no certificate, relax the server's tls.Config.ClientAuth (nginx: ssl_verify_client).",
+		Remedy:  "Give the client a certificate that the server's CA has signed: load the key pair with tls.LoadX509KeyPair and pass credentials.NewTLS(&tls.Config{Certificates: ...}). If clients need no certificate, relax the server's tls.Config.ClientAuth (nginx: ssl_verify_client).",
 		Spec:    rfc8446 + "#section-6.2", Rooms: rooms("channel"),
 	})
 	TLSClientCertRejected = entry(Entry{
@@ -112,14 +112,14 @@ var (
 		ID: "tls.version", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "client and server have no TLS version or cipher suite in common",
 		Cause:   "Each side offers a range of protocol versions and cipher suites, and the two ranges do not overlap. HTTP/2 needs TLS 1.2 or later; an old server or proxy, or a hardened configuration on one side, is the usual reason.",
-		Remedy:  "Compare MinVersion, MaxVersion and CipherSuites of both tls.Configs (nginx: ssl_protocols, ssl_ciphers). Raise the older side to TLS 1.2 or 1.3 rather than lowering the other.",
+		Remedy:  "Enable TLS 1.2 or 1.3 on the server. Compare MinVersion, MaxVersion and CipherSuites of both tls.Configs (nginx: ssl_protocols, ssl_ciphers). Raise the older side rather than lowering the other.",
 		Spec:    rfc9113 + "#section-9.2", Rooms: rooms("channel"),
 	})
 	TLSHandshake = entry(Entry{
 		ID: "tls.handshake", Codes: set(codes.Unavailable), By: ByBoth,
 		Summary: "the security handshake failed",
 		Cause:   "The handshake ended in a way that has no circumstance of its own: the connection broke, the time allowed ran out, the peer sent an unexpected alert, or a custom TransportCredentials returned an error. No call was sent over the connection.",
-		Remedy:  "Read the cause and the alert. openssl s_client -connect HOST:PORT -alpn h2 shows the same handshake from outside. On a server, health probes and port scanners that connect without TLS also show up here, harmlessly.",
+		Remedy:  "Read the cause and the alert, and check that this port speaks TLS and that its server is alive. openssl s_client -connect HOST:PORT -alpn h2 shows the same handshake from outside. On a server, health probes and port scanners that connect without TLS also show up here, harmlessly.",
 		Spec:    rfc8446 + "#section-6", Rooms: rooms("channel", "server"),
 	})
 )

@@ -10,7 +10,7 @@ var (
 		ID: "http2.tls-peer", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "the client speaks cleartext, the server speaks TLS",
 		Cause:   "The client sent the HTTP/2 preface in the clear and the server answered with a TLS alert, or hung up as TLS servers do when the first bytes are no handshake. The port serves TLS.",
-		Remedy:  "Use WithTransportCredentials(credentials.NewTLS(&tls.Config{})) or NewClientTLSFromFile for a private authority. insecure.NewCredentials() suits cleartext ports only; 443 and 8443 are almost always TLS.",
+		Remedy:  "Connect with TLS, not in plaintext: WithTransportCredentials(credentials.NewTLS(&tls.Config{})), or NewClientTLSFromFile for a private authority. insecure.NewCredentials() suits cleartext ports only; 443 and 8443 are almost always TLS.",
 		Spec:    rfc9113 + "#section-3.4", Rooms: rooms("channel"),
 	})
 	HTTP2HTTP1Peer = entry(Entry{
@@ -24,7 +24,7 @@ var (
 		ID: "http2.not-http2", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "the peer does not speak HTTP/2",
 		Cause:   "The first bytes from the peer are neither an HTTP/2 SETTINGS frame, nor TLS, nor HTTP/1.x. Another service lives at that address: ssh, redis, a database. The bytes are kept as evidence.",
-		Remedy:  "Look at the sample in the evidence, it usually names the service (\"SSH-2.0\", \"-ERR\"). Then correct host or port of the target.",
+		Remedy:  "Correct host or port of the target: another service listens there. The sample in the evidence usually names it (\"SSH-2.0\": ssh, \"220\": mail, \"-ERR\": redis).",
 		Spec:    rfc9113 + "#section-3.4", Rooms: rooms("channel"),
 	})
 	HTTP2PrefaceTimeout = entry(Entry{

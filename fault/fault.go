@@ -79,14 +79,6 @@ func (f *Fault) Processed() Processed { return f.processed }
 // Message returns the status message.
 func (f *Fault) Message() string { return f.message }
 
-// Remedy returns the advice for this failure: the entry's, unless more is known.
-func (f *Fault) Remedy() string {
-	if f.remedy != "" {
-		return f.remedy
-	}
-	return f.entry.Remedy
-}
-
 // Evidence returns what was observed; the zero Evidence if nothing was kept.
 func (f *Fault) Evidence() Evidence {
 	if f.evidence == nil {

@@ -185,6 +185,9 @@ func (f *doctorFlags) run(ctx context.Context, cmd *cobra.Command, target string
 		cfg.Began, cfg.Ended = view.began, view.ended
 	}
 	rep := doctor.Examine(ctx, cfg)
+	if !rep.Healthy {
+		rep.Verdict.Remedy = withHint(rep.Verdict.Remedy, f.conn.hintFor(rep.Verdict.ID, rep.Verdict.Code))
+	}
 	if f.asJSON {
 		err = writeJSON(out, rep)
 	} else {

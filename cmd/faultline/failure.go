@@ -7,8 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 
+	"github.com/faultline-rpc/faultline/codes"
 	"github.com/faultline-rpc/faultline/fault"
 )
 
@@ -26,7 +26,7 @@ func (e *exitError) Error() string { return fmt.Sprintf("exit status %d", e.stat
 // JSON, and returns what ends the program.
 func failed(f *fault.Fault, hint string, asJSON bool, stdout, stderr io.Writer) error {
 	if asJSON {
-		line, err := failureJSON(f)
+		line, err := failureJSON(f, hint)
 		if err != nil {
 			return err
 		}
@@ -40,10 +40,18 @@ func failed(f *fault.Fault, hint string, asJSON bool, stdout, stderr io.Writer) 
 	return &exitError{exitCall + int(f.Code())}
 }
 
+// withHint is a remedy for programs, and what it comes to on a command line.
+func withHint(remedy, hint string) string {
+	if hint == "" {
+		return remedy
+	}
+	return remedy + " With faultline: " + hint + "."
+}
+
 // failureJSON is {"error": {...}} in one line, with all of its members even if
 // they are empty.
-func failureJSON(f *fault.Fault) ([]byte, error) {
-	b, err := json.Marshal(f)
+func failureJSON(f *fault.Fault, hint string) ([]byte, error) {
+	b, err := json.Marshal(f.WithRemedy(withHint(f.Remedy(), hint)))
 	if err != nil {
 		return nil, err
 	}
@@ -82,17 +90,17 @@ func failureJSON(f *fault.Fault) ([]byte, error) {
 
 // hint says which flag would help, as far as one would.
 func (f *connFlags) hint(failure *fault.Fault) string {
-	ev := failure.Evidence()
-	switch failure.ID() {
+	return f.hintFor(failure.ID(), failure.Code())
+}
+
+func (f *connFlags) hintFor(id fault.ID, code codes.Code) string {
+	switch id {
 	case "tls.plaintext-peer":
 		return "the server speaks plaintext: add --plaintext"
 	case "http2.tls-peer":
 		return "the server speaks TLS: drop --plaintext"
 	case "http2.http1-peer":
-		if f.plaintext && strings.Contains(ev.Sample, "HTTPS") {
-			return "the server speaks TLS: drop --plaintext"
-		}
-		return "the server speaks HTTP/1 on this port: is it the REST or metrics port?"
+		return "the server speaks HTTP/1 on this port, perhaps REST or metrics: give the port of gRPC"
 	case "tls.unknown-authority":
 		return "trust its authority with --cacert FILE, or do not verify with --insecure"
 	case "tls.hostname":
@@ -101,21 +109,29 @@ func (f *connFlags) hint(failure *fault.Fault) string {
 		return "--insecure goes on without verification, to look further"
 	case "tls.client-cert-required":
 		return "give a client certificate: --cert FILE --key FILE"
+	case "tls.client-cert-rejected":
+		return "give another client certificate: --cert FILE --key FILE"
 	case "codec.too-large":
 		return "if the limit is this side's: --max-msg-size takes more"
 	case "call.deadline":
-		if f.timeout > 0 {
+		switch {
+		case f.verb == "doctor":
+			return "--timeout gives the probe more time"
+		case f.timeout > 0:
 			return "--timeout gives more time; -v shows where it goes"
 		}
 		return "--timeout gives more than the default of 30s; -v shows where it goes"
 	case "dial.proxy":
 		return "--no-proxy connects without the proxy"
 	case "dial.timeout", "dial.refused", "resolve.not-found":
+		if f.verb == "doctor" {
+			return ""
+		}
 		return "faultline doctor looks at each layer on the way"
 	case "call.cancelled":
 		return ""
 	}
-	if failure.Code().String() == "Unauthenticated" {
+	if code == codes.Unauthenticated {
 		return "send credentials: -H 'authorization: Bearer TOKEN'"
 	}
 	return ""

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+)
+
+// TestRemedy: what the evidence tells comes first, and a remedy is short enough
+// to be read.
+func TestRemedy(t *testing.T) {
+	const most = 400
+	check := func(f *Fault, want string) {
+		t.Helper()
+		if got := f.Remedy(); !strings.Contains(got, want) || len(got) > most {
+			t.Errorf("%v: the remedy is %q (%d bytes), want %q in it and at most %d", f, got, len(got), want, most)
+		}
+	}
+	for c := codes.Canceled; c <= codes.Unauthenticated; c++ {
+		check(HandlerStatus.New(Args{Code: c}), statusRemedy[c])
+		if statusRemedy[c] == "" {
+			t.Errorf("nothing is known to do about %v", c)
+		}
+	}
+	for status, want := range httpRemedy {
+		check(WireHTTPStatus.New(Args{Evidence: &Evidence{HTTPStatus: status}}), want)
+	}
+	for code, want := range resetRemedy {
+		check(HTTP2RSTOther.New(Args{Evidence: &Evidence{HTTP2Code: code}}), want)
+	}
+	for _, c := range contentRemedy {
+		check(WireContentType.New(Args{Evidence: &Evidence{Content: c.prefix + "+x"}}), c.text)
+	}
+	for _, e := range Catalogue() {
+		check(e.New(Args{Evidence: &Evidence{HTTPStatus: 499, Content: "image/png", HTTP2Code: "INTERNAL_ERROR"}}), "")
+	}
+	check(WireHTTPStatus.New(Args{Evidence: &Evidence{HTTPStatus: 499}}), WireHTTPStatus.Remedy)
+	check(HandlerStatus.New(Args{Code: 42}), HandlerStatus.Remedy)
+	check(HandlerStatus.New(Args{Code: codes.Internal}).WithRemedy("this"), "this")
+}
