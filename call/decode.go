@@ -13,9 +13,21 @@ import (
 	"github.com/faultline-rpc/faultline/wire"
 )
 
+// direct returns reply for the reader to decode, if nobody wants to see the
+// bytes, and no other attempt may be writing to it.
+func (c *call) direct(reply any) codec.Direct {
+	if c.watch != nil || c.hedged() {
+		return codec.Direct{}
+	}
+	return c.codec.Direct(reply)
+}
+
 // deliver decodes a response message into reply and frees it. A message
 // proves that the handler ran.
 func (c *call) deliver(m *wire.Message, reply any) *fault.Fault {
+	if m.Decoded {
+		return nil
+	}
 	defer m.Free()
 	data := m.Data
 	if m.Compressed {

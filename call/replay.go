@@ -11,6 +11,9 @@ import (
 // was not processed can be repeated. It reports whether it did: the bytes are
 // then not the sender's to free.
 func (s *stream) keep(c *call, p []byte) bool {
+	if s.steady.Load() != nil {
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.committed || s.over {
@@ -33,7 +36,12 @@ func (s *stream) commit() {
 	s.commitLocked()
 }
 
-func (s *stream) commitLocked() { s.committed, s.kept = true, nil }
+func (s *stream) commitLocked() {
+	s.committed, s.kept = true, nil
+	if !s.over && !s.repeating {
+		s.steady.Store(s.cur)
+	}
+}
 
 // repeat makes another attempt in the place of c, which has ended, if that is
 // right. It reports whether there is a stream to go on with; the verdict is why
@@ -149,6 +157,9 @@ func (s *stream) completed() {
 // accept commits the stream to c, whose answer has begun. It reports false if
 // another attempt was faster.
 func (s *stream) accept(c *call) bool {
+	if s.steady.Load() == c {
+		return true
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.repeating { // another goroutine runs a race, and decides

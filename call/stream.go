@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -33,6 +34,10 @@ type stream struct {
 	// sending is held while a message is sent, and while an attempt is
 	// repeated. It is taken before mu.
 	sending sync.Mutex
+
+	// steady is cur while the stream is committed to it and not over: what most
+	// sends and receives find, without the lock. It is written under mu.
+	steady atomic.Pointer[call]
 
 	mu        sync.Mutex
 	cur       *call       // guarded by mu; what it points to does not change until it is repeated
@@ -120,6 +125,9 @@ func (s *stream) waitEnded() error {
 
 // state returns the current attempt, and the stream's end: io.EOF for OK.
 func (s *stream) state() (c *call, end error) {
+	if c = s.steady.Load(); c != nil {
+		return c, nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over {
@@ -142,6 +150,7 @@ func (s *stream) finish(err error) error {
 		return s.outcome
 	}
 	s.over, s.outcome = true, err
+	s.steady.Store(nil)
 	c, busy, stop := s.cur, s.repeating, s.stop
 	s.kept = nil
 	if s.view != nil {
@@ -276,7 +285,7 @@ func (s *stream) RecvMsg(m any) error {
 		if s.hedge(c) {
 			continue
 		}
-		msg, err := s.recv(c)
+		msg, err := s.recv(c, m)
 		switch err {
 		case nil:
 			if !s.accept(c) {
@@ -316,11 +325,12 @@ func (s *stream) RecvMsg(m any) error {
 	}
 }
 
-func (s *stream) recv(c *call) (wire.Message, error) {
+// recv waits for a message. When the context ends, contextEnded ends the wait.
+func (s *stream) recv(c *call, m any) (wire.Message, error) {
 	if s.desc.ServerStreams {
-		return c.s.Recv(c.ctx.Done())
+		return c.s.RecvInto(nil, c.direct(m))
 	}
-	return c.s.RecvUnary(c.ctx.Done())
+	return c.s.RecvUnaryInto(nil, c.direct(m))
 }
 
 // Header implements grpc.ClientStream. It waits for the response headers; nil

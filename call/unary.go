@@ -70,7 +70,7 @@ func (c *call) answer(buf *codec.Buffer, sizes codec.Sizes, args, reply any) *fa
 				return f
 			}
 		}
-		m, err := c.s.RecvUnary(c.ctx.Done())
+		m, err := c.s.RecvUnaryInto(c.ctx.Done(), c.direct(reply))
 		if err == nil {
 			if c.watch != nil {
 				c.watch.inHeader()

@@ -184,6 +184,30 @@ func (c Codec) Decode(p []byte, m any) error {
 	return proto.Unmarshal(p, pm)
 }
 
+// Direct is a message that may be decoded wherever its bytes are met, because
+// protobuf's own code does it, and no program's. The zero Direct is none.
+type Direct struct{ m proto.Message }
+
+// Direct returns m for such decoding; none if c is a program's codec, or m no
+// protobuf message.
+func (c Codec) Direct(m any) Direct {
+	if c.v1 != nil || c.v2 != nil {
+		return Direct{}
+	}
+	pm, _ := m.(proto.Message)
+	return Direct{pm}
+}
+
+// Wanted reports whether there is a message.
+func (d Direct) Wanted() bool { return d.m != nil }
+
+// Decode is [Codec.Decode]. After false, decode again where the error, or the
+// panic of a message with code of its own, is met by whoever caused it.
+func (d Direct) Decode(p []byte) (ok bool) {
+	defer func() { ok = recover() == nil && ok }()
+	return proto.Unmarshal(p, d.m) == nil
+}
+
 // messageOf returns m as a message of today's protobuf API; m may be of the
 // first API. It returns nil if it is of neither.
 func messageOf(m any) proto.Message {

@@ -5,6 +5,7 @@ package h2
 import (
 	"net"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/faultline-rpc/faultline/h2/frame"
@@ -13,8 +14,9 @@ import (
 // The way out:
 //
 //  1. A sender appends whole frames to outbox.b under the connection's lock.
-//  2. If nobody is writing it becomes the writer for all, or, where a write may
-//     block or is large, wakes the writer goroutine.
+//  2. If nobody is writing, and the reader is not inside a batch, at the end of
+//     which it sees to it, the sender becomes the writer for all; or, where a
+//     write may block or is large, it wakes the writer goroutine.
 //  3. The writer yields once, so that every runnable sender can append too;
 //     this is what lets a hundred calls leave in one write(2).
 //  4. It takes the buffer, leaves the spare in its place, and writes without
@@ -53,6 +55,7 @@ type outbox struct {
 	b       []byte
 	spare   []byte
 	awake   bool          // somebody is writing or about to
+	corked  atomic.Bool   // the reader is inside a batch, and flushes after it
 	armed   bool          // a timer waits for quietTime to pass
 	replies int           // bytes of acknowledgements and resets in b
 	wake    chan struct{} // the writer goroutine's; nil while there is none
@@ -78,10 +81,15 @@ func (o *outbox) end() uint64 { return o.taken + uint64(len(o.b)) }
 // full reports whether DATA has to wait.
 func (o *outbox) full() bool { return len(o.b) >= highWater }
 
+// inHandLocked reports whether somebody writes the buffer without being asked.
+func (c *Conn) inHandLocked() bool {
+	return c.out.awake || c.out.corked.Load() && !c.out.full() && c.life.phase < closing
+}
+
 // wakeWriterLocked sees to it that what was appended is written. The writer
 // goroutine is made when it is first needed, and again after it was sent home.
 func (c *Conn) wakeWriterLocked() {
-	if c.out.awake {
+	if c.inHandLocked() {
 		return
 	}
 	c.out.awake = true
@@ -106,7 +114,7 @@ func (c *Conn) dismissWriterLocked() {
 // goroutine, which gets what the socket has no room for. It lets go of the lock
 // meanwhile.
 func (c *Conn) flushLocked() {
-	if c.out.awake {
+	if c.inHandLocked() {
 		return
 	}
 	if !c.ownWriteLocked() {
@@ -126,6 +134,17 @@ func (c *Conn) flushLocked() {
 	if len(c.out.b) > 0 || c.life.phase >= closing {
 		c.wakeWriterLocked()
 	}
+}
+
+// uncork sends what was appended while the reader was inside a batch: the
+// answers to a hundred requests that came together leave together.
+func (c *Conn) uncork() {
+	c.out.corked.Store(false)
+	c.mu.Lock()
+	if len(c.out.b) > 0 {
+		c.flushLocked()
+	}
+	c.mu.Unlock()
 }
 
 // ownWriteLocked reports whether a sender may write the buffer itself.

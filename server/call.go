@@ -193,8 +193,19 @@ func claiming(err error, p fault.Processed) error {
 	return err
 }
 
+// direct returns m for the reader to decode, if nobody wants to see the bytes.
+func (k *call) direct(m any) codec.Direct {
+	if k.watch != nil {
+		return codec.Direct{}
+	}
+	return k.codec.Direct(m)
+}
+
 // unmarshal turns msg, which it frees, into m.
 func (k *call) unmarshal(msg *wire.Message, m any) error {
+	if msg.Decoded {
+		return nil
+	}
 	defer msg.Free()
 	data := msg.Data
 	processed := fault.No

@@ -183,7 +183,7 @@ func (c *conn) BatchEnd() {
 }
 
 // Overloaded implements wire.CallHandler.
-func (e *events) Overloaded() {
+func (e *events) Overloaded() *fault.Fault {
 	k := (*call)(e)
 	c := k.conn
 	limit := c.srv.budget.Limit()
@@ -192,11 +192,13 @@ func (e *events) Overloaded() {
 		"requests of %d bytes wait for their handlers, which is this server's limit MaxUndelivered", limit)
 	if !k.dispatched {
 		c.refuse(k, f)
-		return
+		return f
 	}
 	// Its handler runs: it learns from the context, or from RecvMsg, which also
 	// ends the call.
-	k.ctx.cancel(f.WithProcessed(k.ran()))
+	f = f.WithProcessed(k.ran())
+	k.ctx.cancel(f)
+	return f
 }
 
 // refuse answers a call that no worker has.

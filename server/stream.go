@@ -141,7 +141,8 @@ type serverStream struct {
 	k        *call
 	ctx      context.Context
 	done     <-chan struct{}
-	received bool // the one message of a request that does not stream
+	late     <-chan struct{} // done if there is a deadline: every other end of the call ends a wait for messages by itself
+	received bool            // the one message of a request that does not stream
 }
 
 var _ grpc.ServerStream = (*serverStream)(nil)
@@ -149,6 +150,9 @@ var _ grpc.ServerStream = (*serverStream)(nil)
 // serveStream runs a streaming handler behind its interceptors.
 func (k *call) serveStream() error {
 	s, m := &serverStream{k: k, ctx: k.user, done: k.ctx.Done()}, k.method
+	if !k.ctx.deadline.IsZero() {
+		s.late = s.done
+	}
 	if k.conn.srv.strInt == nil {
 		return m.stream.Handler(m.impl, s)
 	}
@@ -177,7 +181,7 @@ func (s *serverStream) SetTrailer(md metadata.MD) { _ = (*transportStream)(s.k.c
 func (s *serverStream) RecvMsg(m any) error {
 	k := s.k
 	if k.method.clientStreams() {
-		msg, err := k.Recv(s.done)
+		msg, err := k.RecvInto(s.late, k.direct(m))
 		if err == io.EOF {
 			return err
 		}

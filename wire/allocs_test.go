@@ -79,7 +79,7 @@ func TestReceiveAllocs(t *testing.T) {
 				}
 				credit += n
 			}
-			m, n, err := r.take(nil)
+			m, n, err := r.take(nil, codec.Direct{})
 			if err != nil || m.WireLength() != credit+n {
 				t.Errorf("%v, window of %d given back for %d", err, credit+n, m.WireLength())
 			}

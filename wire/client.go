@@ -184,7 +184,13 @@ func (s *ClientStream) Head(done <-chan struct{}) (*ResponseHead, error) {
 // Recv returns the next message; io.EOF at the end of an OK stream; the
 // *fault.Fault that ended it; or ErrDone.
 func (s *ClientStream) Recv(done <-chan struct{}) (Message, error) {
-	m, credit, err := s.recv.take(done)
+	return s.RecvInto(done, codec.Direct{})
+}
+
+// RecvInto is Recv, but a small message for which it has to wait is decoded
+// into into, if that is wanted.
+func (s *ClientStream) RecvInto(done <-chan struct{}, into codec.Direct) (Message, error) {
+	m, credit, err := s.recv.take(done, into)
 	if credit > 0 {
 		s.Consumed(credit)
 	}
@@ -195,6 +201,12 @@ func (s *ClientStream) Recv(done <-chan struct{}) (Message, error) {
 // "Cardinality violations" are UNIMPLEMENTED (doc/statuscodes.md). The error
 // is a *fault.Fault, or ErrDone.
 func (s *ClientStream) RecvUnary(done <-chan struct{}) (Message, error) {
+	return s.RecvUnaryInto(done, codec.Direct{})
+}
+
+// RecvUnaryInto is RecvUnary, but a small message is decoded into into, if that
+// is wanted, even where the stream then fails.
+func (s *ClientStream) RecvUnaryInto(done <-chan struct{}, into codec.Direct) (Message, error) {
 	r := &s.recv
 	r.mu.Lock()
 	r.whole = true
@@ -203,7 +215,9 @@ func (s *ClientStream) RecvUnary(done <-chan struct{}) (Message, error) {
 			r.unlock()
 			return Message{}, s.surplus()
 		}
-		if !r.waitLocked(done) {
+		r.target = into
+		woken := r.waitLocked(done)
+		if r.target = (codec.Direct{}); !woken {
 			r.unlock()
 			return Message{}, ErrDone
 		}
@@ -213,6 +227,9 @@ func (s *ClientStream) RecvUnary(done <-chan struct{}) (Message, error) {
 	case r.err != nil:
 		r.discardLocked()
 		return Message{}, r.err
+	case r.got == 1 && r.decoded:
+		r.decoded = false
+		return Message{Decoded: true}, nil
 	case r.got == 1 && (r.hasLent || r.ready > 0):
 		m, _ := r.popLocked()
 		return m, nil

@@ -24,6 +24,8 @@ type Message struct {
 	Data []byte
 	// Compressed is the flag of its prefix.
 	Compressed bool
+	// Decoded says that the receiver's [codec.Direct] has it; there is no Data.
+	Decoded bool
 
 	read  *h2.ReadBuf // where Data lies in the reader's own buffer
 	chunk *chunk      // where it was gathered
@@ -72,6 +74,9 @@ func (c *chunk) release() {
 const (
 	// smallChunk is the memory taken for messages that fit it.
 	smallChunk = 2 << 10
+	// maxDirect is the largest message that the reader decodes for a program that
+	// waits: to hand it over would cost about as much.
+	maxDirect = 2 << 10
 	// trusted bounds what is taken for a message on the word of its prefix, from
 	// a stream that has sent one as large. Else it is twice what has arrived: a
 	// prefix that promises much costs its sender as much.
@@ -99,22 +104,24 @@ type receiver struct {
 	// one message is due.
 	whole    bool                  // guarded by mu
 	prefix   [codec.PrefixLen]byte // guarded by mu: of a message whose prefix is still coming
+	have     uint8                 // guarded by mu: bytes in prefix
 	hasLent  bool                  // guarded by mu
 	end      bool                  // guarded by mu
 	waiting  bool                  // guarded by mu
-	have     int                   // guarded by mu: bytes in prefix
+	due      bool                  // guarded by mu: unlock has to wake the program
+	decoded  bool                  // guarded by mu; the program's own after it was woken for it
+	ready    int32                 // guarded by mu: whole messages in chunks
+	trust    int32                 // guarded by mu: the largest message received so far, as far as it counts
 	need     int                   // guarded by mu: bytes of the message in assembly that are still to come
-	trust    int                   // guarded by mu: the largest message received so far
 	lent     Message               // guarded by mu: the first in line, if hasLent
+	target   codec.Direct          // guarded by mu: while the program waits, where it wants the message
 	chunks   []*chunk              // guarded by mu
-	ready    int                   // guarded by mu: whole messages in chunks
 	advanced int                   // guarded by mu: bytes of the first message whose window was given back before it was taken
 	arrived  int                   // guarded by mu: bytes of the message in assembly
 	got      int64                 // guarded by mu: messages received
 	queued   int64                 // guarded by mu: bytes that wait, each taken from the budget
 	err      error                 // guarded by mu: why there will be no more messages; nil at a clean end
 	wake     chan struct{}
-	due      chan<- struct{} // guarded by mu: to be woken by unlock
 }
 
 // reset makes a receiver new. The wake channel, which is empty, is kept.
@@ -124,7 +131,7 @@ func (r *receiver) reset() {
 	r.lent, r.hasLent = Message{}, false
 	r.chunks = r.chunks[:0]
 	r.ready, r.advanced, r.arrived, r.got, r.queued = 0, 0, 0, 0, 0
-	r.end, r.err, r.waiting = false, nil, false
+	r.end, r.err, r.waiting, r.decoded = false, nil, false, false
 }
 
 // data takes payload bytes, which lie in buf; last says that none follow. It
@@ -143,6 +150,11 @@ func (r *receiver) data(p []byte, buf *h2.ReadBuf, last bool) (credit int, err e
 	r.queued += int64(len(p))
 	for len(p) > 0 {
 		if r.need == 0 && r.have == 0 {
+			if n := r.decodeLocked(p); n > 0 {
+				p = p[n:]
+				credit += n
+				continue
+			}
 			if n := r.lendLocked(p, buf, last); n > 0 {
 				p = p[n:]
 				continue
@@ -164,7 +176,7 @@ func (r *receiver) data(p []byte, buf *h2.ReadBuf, last bool) (credit int, err e
 		// find the window closed, and wait for ever.
 		return 0, severalMessages(r.got)
 	}
-	if r.waiting && !r.whole && (r.hasLent || r.ready > 0) {
+	if r.waiting && !r.whole && (r.decoded || r.hasLent || r.ready > 0) {
 		r.signalLocked()
 	}
 	return credit, nil
@@ -175,6 +187,25 @@ var errOverBudget = errors.New("wire: over budget")
 
 func severalMessages(n int64) *fault.Fault {
 	return fault.WireCardinality.Newf(fault.Args{Side: fault.Remote}, "%d messages came, want exactly one", n)
+}
+
+// decodeLocked decodes the message at p's front for the program that waits for
+// it, if it is whole, small and first in line. It returns the message's length
+// with its prefix, 0 if it goes another way.
+func (r *receiver) decodeLocked(p []byte) int {
+	if !r.waiting || !r.target.Wanted() || r.hasLent || len(r.chunks) > 0 || len(p) < codec.PrefixLen {
+		return 0
+	}
+	n := binary.BigEndian.Uint32(p[1:])
+	total := codec.PrefixLen + int(n)
+	if p[0] != 0 || n > maxDirect || int64(n) > int64(r.limit.Bytes) || len(p) < total || !r.target.Decode(p[codec.PrefixLen:total]) {
+		return 0
+	}
+	r.target, r.decoded = codec.Direct{}, true
+	r.got++
+	r.queued -= int64(total)
+	r.budget.give(int64(total))
+	return total
 }
 
 // lendLocked lends the message at p's front, if it is whole and first in line.
@@ -202,8 +233,8 @@ func (r *receiver) lendLocked(p []byte, buf *h2.ReadBuf, last bool) int {
 func (r *receiver) gatherLocked(p []byte) (int, *fault.Fault) {
 	if r.need == 0 {
 		n := copy(r.prefix[r.have:], p)
-		if r.have += n; r.have < codec.PrefixLen {
-			r.arrived = r.have
+		if r.have += uint8(n); r.have < codec.PrefixLen {
+			r.arrived = int(r.have)
 			return n, nil
 		}
 		if f := r.startLocked(len(p) - n); f != nil {
@@ -240,7 +271,7 @@ func (r *receiver) startLocked(here int) *fault.Fault {
 	r.need = int(n)
 	total := codec.PrefixLen + r.need
 	if k := len(r.chunks); k == 0 || cap(r.chunks[k-1].buf.B)-len(r.chunks[k-1].buf.B) < total {
-		r.chunks = append(r.chunks, newChunk(max(smallChunk, min(total, max(2*(codec.PrefixLen+here), min(r.trust, trusted))))))
+		r.chunks = append(r.chunks, newChunk(max(smallChunk, min(total, max(2*(codec.PrefixLen+here), int(r.trust))))))
 	}
 	c := r.chunks[len(r.chunks)-1]
 	c.buf.B = append(c.buf.B, r.prefix[:]...)
@@ -268,7 +299,7 @@ func (r *receiver) growLocked(n int) *chunk {
 // finishLocked counts the message in assembly if it is whole.
 func (r *receiver) finishLocked() {
 	if r.need == 0 {
-		r.trust = max(r.trust, r.arrived)
+		r.trust = max(r.trust, int32(min(r.arrived, trusted)))
 		r.arrived = 0
 		r.ready++
 		r.got++
@@ -316,7 +347,7 @@ func (r *receiver) dropLocked() {
 
 // take waits for a message, the end (io.EOF or the stream's error), or done.
 // credit is window to give back.
-func (r *receiver) take(done <-chan struct{}) (m Message, credit int, err error) {
+func (r *receiver) take(done <-chan struct{}, into codec.Direct) (m Message, credit int, err error) {
 	r.mu.Lock()
 	for {
 		if r.hasLent || r.ready > 0 {
@@ -332,15 +363,30 @@ func (r *receiver) take(done <-chan struct{}) (m Message, credit int, err error)
 			}
 			return Message{}, 0, err
 		}
-		if !r.waitLocked(done) {
+		r.target = into
+		woken := r.sleepLocked(done)
+		if r.decoded {
+			r.decoded = false
+			return Message{Decoded: true}, 0, nil
+		}
+		r.mu.Lock()
+		if r.target = (codec.Direct{}); !woken {
 			r.unlock()
 			return Message{}, 0, ErrDone
 		}
 	}
 }
 
-// waitLocked waits for a signal, letting go of the lock meanwhile.
+// waitLocked waits for a signal, letting go of the lock meanwhile. It reports
+// false if done was closed first.
 func (r *receiver) waitLocked(done <-chan struct{}) bool {
+	woken := r.sleepLocked(done)
+	r.mu.Lock()
+	return woken
+}
+
+// sleepLocked is waitLocked without taking the lock again.
+func (r *receiver) sleepLocked(done <-chan struct{}) bool {
 	if r.wake == nil {
 		r.wake = make(chan struct{}, 1)
 	}
@@ -349,16 +395,15 @@ func (r *receiver) waitLocked(done <-chan struct{}) bool {
 	r.unlock()
 	if done == nil {
 		<-ch // much cheaper than a select
-		r.mu.Lock()
 		return true
 	}
 	select {
 	case <-ch:
-		r.mu.Lock()
 		return true
 	case <-done:
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if !r.waiting { // the signal crossed with done
 		<-ch
 		return true
@@ -370,17 +415,17 @@ func (r *receiver) waitLocked(done <-chan struct{}) bool {
 // signalLocked has unlock wake the program that waits.
 func (r *receiver) signalLocked() {
 	r.waiting = false
-	r.due = r.wake
+	r.due = true
 }
 
 // unlock releases mu, and then wakes the program if that is due: it would run
 // into the lock otherwise. The wake is the last act of a reader's callback that
 // touches a stream which may be reused right after.
 func (r *receiver) unlock() {
-	ch := r.due
-	r.due = nil
+	due, ch := r.due, r.wake
+	r.due = false
 	r.mu.Unlock()
-	if ch != nil {
+	if due {
 		ch <- struct{}{} // one waiter, one token: never blocks
 	}
 }

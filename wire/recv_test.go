@@ -122,7 +122,7 @@ func (g *rig) take() bool {
 	if !g.r.hasLent && g.r.ready == 0 {
 		return false
 	}
-	m, credit, err := g.r.take(nil)
+	m, credit, err := g.r.take(nil, codec.Direct{})
 	if err != nil {
 		g.t.Fatalf("take: %v", err)
 	}
@@ -194,7 +194,7 @@ func (g *rig) end() {
 	if used := g.budget.used.Load(); used != 0 || len(g.r.chunks) != 0 {
 		g.t.Fatalf("%d bytes of the budget and %d chunks are left", used, len(g.r.chunks))
 	}
-	if _, _, err := g.r.take(nil); err != io.EOF {
+	if _, _, err := g.r.take(nil, codec.Direct{}); err != io.EOF {
 		g.t.Fatalf("after the end: %v", err)
 	}
 }
@@ -327,7 +327,7 @@ func TestReceiverDiscardsAndRefuses(t *testing.T) {
 	if credit, err := g.r.data(msg, testBuf(), true); credit != 0 || err != nil || g.budget.used.Load() != 0 {
 		t.Errorf("after the end: credit %d, %v, %d charged", credit, err, g.budget.used.Load())
 	}
-	if _, _, err := g.r.take(nil); err != io.ErrUnexpectedEOF {
+	if _, _, err := g.r.take(nil, codec.Direct{}); err != io.ErrUnexpectedEOF {
 		t.Errorf("take: %v", err)
 	}
 }
@@ -356,7 +356,7 @@ func TestReceiverWaits(t *testing.T) {
 		take := func(done chan struct{}) chan result {
 			ch := make(chan result, 1)
 			go func() {
-				m, _, err := r.take(done)
+				m, _, err := r.take(done, codec.Direct{})
 				ch <- result{m, err}
 			}()
 			synctest.Wait()
@@ -381,7 +381,7 @@ func TestReceiverWaits(t *testing.T) {
 			got := <-ch
 			synctest.Wait()
 			if got.err != nil {
-				got.m, _, got.err = r.take(nil)
+				got.m, _, got.err = r.take(nil, codec.Direct{})
 			}
 			if string(got.m.Data) != "b" || got.err != nil || len(r.wake) != 0 || r.waiting {
 				t.Fatalf("%q, %v, %d tokens", got.m.Data, got.err, len(r.wake))

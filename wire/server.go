@@ -54,8 +54,8 @@ type CallHandler interface {
 	// Reset says that the stream is over before it was answered.
 	Reset(f *fault.Fault)
 	// Overloaded says that the request's bytes exceed the budget; the handler
-	// answers with Finish.
-	Overloaded()
+	// answers with Finish. What it returns is what a wait for more ends with.
+	Overloaded() *fault.Fault
 	// Refused says that the request was answered with f, in place of Open.
 	Refused(f *fault.Fault)
 }
@@ -168,7 +168,13 @@ func (s *ServerStream) Head() *RequestHead { return s.head }
 // Recv returns the next message; io.EOF at the end of the request; the
 // *fault.Fault that ended it; or ErrDone.
 func (s *ServerStream) Recv(done <-chan struct{}) (Message, error) {
-	m, credit, err := s.recv.take(done)
+	return s.RecvInto(done, codec.Direct{})
+}
+
+// RecvInto is Recv, but a small message for which it has to wait is decoded
+// into into, if that is wanted.
+func (s *ServerStream) RecvInto(done <-chan struct{}, into codec.Direct) (Message, error) {
+	m, credit, err := s.recv.take(done, into)
 	if credit > 0 {
 		s.Consumed(credit)
 	}

@@ -109,12 +109,13 @@ func (k *serviceCall) Refused(f *fault.Fault) {
 	k.v.shut = append(k.v.shut, f)
 }
 
-func (k *serviceCall) Overloaded() {
+func (k *serviceCall) Overloaded() *fault.Fault {
 	v, s := k.v, k.s
 	v.mu.Lock()
 	v.over = append(v.over, s)
 	v.mu.Unlock()
 	s.Finish(Status{Code: codes.ResourceExhausted, Message: "full"}, nil)
+	return fault.ServerOverloaded.New(fault.Args{Side: fault.Local})
 }
 
 func (v *service) Ready()                   {}

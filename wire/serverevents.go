@@ -58,7 +58,7 @@ func (e *serverEvents) OnData(p []byte, buf *h2.ReadBuf, end bool) {
 	case err == errOverBudget:
 		s.mode = Refused
 		s.recv.discard()
-		s.Owner.Overloaded()
+		s.recv.abort(s.Owner.Overloaded())
 	case err != nil:
 		s.badRequest(err.(*fault.Fault))
 	case end:
