@@ -254,7 +254,9 @@ func TestDialOptions(t *testing.T) {
 		}},
 		{"WithEventSink", []faultline.DialOption{faultline.WithEventSink(events)}, func(s *stage) {
 			s.server()
-			if synctest.Wait(); len(event.All[event.ConnOpened](events)) != 1 || len(event.All[event.Resolved](events)) != 1 {
+			synctest.Wait()
+			opened := event.All[event.ConnOpened](events)
+			if len(opened) != 1 || opened[0].Conn != 1 || len(event.All[event.Resolved](events)) != 1 {
 				s.Errorf("events %v", events.Events())
 			}
 		}},

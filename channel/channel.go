@@ -75,7 +75,8 @@ type Config struct {
 	Keepalive keepalive.ClientParameters
 	// H2 configures connections. The channel sets ConnID and Sink.
 	H2 h2.Config
-	// ConnID numbers connections for events; nil numbers them 0.
+	// ConnID numbers connections for events; nil numbers them from 1 on, for
+	// this channel alone.
 	ConnID func() uint64
 	// Sink observes events; nil is free.
 	Sink event.Sink
@@ -113,6 +114,7 @@ type Channel struct {
 	stages     stages
 	cause      atomic.Pointer[fault.Fault]   // the latest thing that went wrong beneath the picker
 	config     atomic.Pointer[ServiceConfig] // in force; nil before the resolver's first result
+	connIDs    atomic.Uint64                 // connections numbered so far
 	background atomic.Int64                  // streams that do not count as calls
 	pingEvery  atomic.Int64                  // keepalive time of new connections, in ns; doubled when servers complain
 	waiting    atomic.Int64                  // calls that wait for a result or a connection
@@ -282,6 +284,14 @@ func (c *Channel) publishLocked(s connectivity.State, p balancer.Picker) {
 
 // blame keeps f as the reason of failing picks.
 func (c *Channel) blame(f *fault.Fault) { c.cause.Store(f) }
+
+// connID numbers a connection for events.
+func (c *Channel) connID() uint64 {
+	if c.cfg.ConnID != nil {
+		return c.cfg.ConnID()
+	}
+	return c.connIDs.Add(1)
+}
 
 // track remembers a connection for Close. It reports false after Close.
 func (c *Channel) track(l *link) bool {

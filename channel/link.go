@@ -65,9 +65,7 @@ func (s *Subchannel) dial(a *attempt, addr resolver.Address) (*link, *fault.Faul
 		plain: info == nil || info.AuthType() == "insecure"}
 	cfg := c.cfg.H2
 	cfg.Sink = c.cfg.Sink
-	if c.cfg.ConnID != nil {
-		cfg.ConnID = c.cfg.ConnID()
-	}
+	cfg.ConnID = c.connID()
 	armed := make(chan struct{})
 	l.disarm = context.AfterFunc(a.ctx, func() {
 		<-armed
