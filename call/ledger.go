@@ -50,7 +50,7 @@ func (s *spent) keep(l *fault.Ledger, until time.Duration) {
 func (c *call) ledger(waiting string) *fault.Ledger {
 	now := c.caller.now()
 	l := &fault.Ledger{Budget: c.budget(), Elapsed: now - c.start}
-	c.reckon(l, now, waiting)
+	c.reckon(l, now, waiting, 0)
 	if len(l.Phases) == 0 {
 		l.Phases = []fault.Phase{{Name: waiting}}
 	}
@@ -62,17 +62,16 @@ func (c *call) ledger(waiting string) *fault.Ledger {
 func (c *call) spend(waiting string) {
 	now := c.caller.now()
 	var l fault.Ledger
-	c.reckon(&l, now, waiting)
+	c.reckon(&l, now, waiting, int(c.number))
 	c.need(nil).spent.keep(&l, now)
 }
 
-// reckon adds the phases until now to l, which is empty.
-func (c *call) reckon(l *fault.Ledger, now time.Duration, waiting string) {
-	from, attempt := c.start, 0
+// reckon adds the phases until now to l, which is empty. attempt is the running
+// one's number if it counts although none came before it.
+func (c *call) reckon(l *fault.Ledger, now time.Duration, waiting string, attempt int) {
+	from := c.start
 	if m := c.more; m != nil && m.spent.until != 0 {
 		l.Phases, from, attempt = slices.Clone(m.spent.phases), m.spent.until, int(c.number)
-	} else if m != nil && (len(m.tries) > 0 || m.max() > 0) {
-		attempt = int(c.number)
 	}
 	if waiting == fault.PhaseHedges {
 		attempt = 0

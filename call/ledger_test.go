@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -115,79 +116,82 @@ func tried(attempt int, phases []fault.Phase) []fault.Phase {
 
 var bigMessage = wrapperspb.Bytes(bytes.Repeat([]byte("x"), 100_000))
 
-var scenes = []scene{
-	{name: "the resolver is slow", target: "slow:///x", channel: channel.Config{Resolvers: []resolver.Builder{slowNames{time.Hour}}},
-		want: []fault.Phase{phase(fault.PhaseResolve, budget)}, waiting: fault.PhaseResolve, none: fault.No,
-		says: "deadline of 250ms exceeded: 250ms resolving the name", remedy: "name was not resolved"},
-	{name: "the resolver takes half of it", target: "slow:///x", channel: channel.Config{Resolvers: []resolver.Builder{slowNames{100 * ms}}}, script: silent,
-		want: after([]fault.Phase{phase(fault.PhaseResolve, 100*ms)}, after(connected, phase(fault.PhaseHeaders, 147*ms))...), waiting: fault.PhaseHeaders, pulse: fault.PulseAlive,
-		says: "100ms resolving the name, 147ms waiting for response headers (10.0.0.2:443); peer answered a PING "},
-	{name: "nothing answers the dial", channel: channel.Config{Dialer: func(ctx context.Context, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }},
-		want: []fault.Phase{phase(fault.PhaseConnect, budget)}, waiting: fault.PhaseConnect, none: fault.No,
-		says: "250ms connecting", remedy: "firewall"},
-	{name: "the TLS handshake is stuck", channel: channel.Config{Creds: credentials.NewTLS(nil)},
-		want: []fault.Phase{phase(fault.PhaseConnect, 2*ms), phase(fault.PhaseHandshake, 248*ms)}, waiting: fault.PhaseHandshake, none: fault.No,
-		says: "248ms in the TLS handshake", remedy: "TLS handshake"},
-	{name: "SETTINGS do not come",
-		want: []fault.Phase{phase(fault.PhaseConnect, 2*ms), phase(fault.PhaseSettings, 248*ms)}, waiting: fault.PhaseSettings, none: fault.No,
-		says: "248ms waiting for the server's SETTINGS", remedy: "SETTINGS"},
-	{name: "connections are refused", channel: channel.Config{Dialer: refuse(3 * ms)},
-		do:   func(_ *testing.T, c *Caller, ctx context.Context) error { return say(c, ctx, grpc.WaitForReady(true)) },
-		want: []fault.Phase{phase(fault.PhaseConnect, 3*ms), phase(fault.PhaseConnectBackoff, 247*ms)}, waiting: fault.PhaseConnectBackoff, none: fault.No,
-		says: "3ms connecting, 247ms waiting to connect again; latest failure: dial.refused", remedy: "latest failure is in the rungs"},
-	{name: "the token is slow", caller: Config{Creds: []credentials.PerRPCCredentials{slowToken{time.Hour}}}, script: silent,
-		want: after(connected, phase(fault.PhaseCredentials, 247*ms)), waiting: fault.PhaseCredentials, none: fault.No, remedy: "token endpoint"},
-	{name: "the token takes some of it", caller: Config{Creds: []credentials.PerRPCCredentials{slowToken{100 * ms}}}, script: silent,
-		want: after(connected, phase(fault.PhaseCredentials, 100*ms), phase(fault.PhaseHeaders, 147*ms)), waiting: fault.PhaseHeaders, pulse: fault.PulseAlive},
-	{name: "the streams are used up", script: silent, server: oneStream, before: occupy(time.Hour), lead: 10 * ms,
-		want: []fault.Phase{phase(fault.PhaseQuota, budget)}, waiting: fault.PhaseQuota, pulse: fault.PulseAlive, none: fault.No,
-		says: "250ms waiting for a free stream (10.0.0.2:443); peer answered a PING 165ms ago", remedy: "MAX_CONCURRENT_STREAMS"},
-	{name: "a stream is free late", script: silent, server: oneStream, before: occupy(100 * ms), lead: 10 * ms,
-		want: []fault.Phase{phase(fault.PhaseQuota, 87*ms), phase(fault.PhaseHeaders, 163*ms)}, waiting: fault.PhaseHeaders, pulse: fault.PulseAlive},
-	{name: "the window is closed", script: silent, server: peer.Options{NoCredit: true}, lead: 10 * ms,
-		do: func(_ *testing.T, c *Caller, ctx context.Context) error {
-			return c.Invoke(ctx, method, bigMessage, new(wrapperspb.BytesValue))
-		},
-		want: []fault.Phase{phase(fault.PhaseSend, budget)}, waiting: fault.PhaseSend, pulse: fault.PulseAlive, remedy: "did not take the request"},
-	{name: "a stream's window is closed", script: silent, server: peer.Options{NoCredit: true}, lead: 10 * ms, do: sendLater(100 * ms),
-		want: []fault.Phase{phase(fault.PhaseSend, 150*ms), phase(fault.PhaseHeaders, 100*ms)}, waiting: fault.PhaseSend, pulse: fault.PulseAlive},
-	{name: "the window opens late", script: openLate(100 * ms), server: peer.Options{NoCredit: true}, lead: 10 * ms,
-		do: func(_ *testing.T, c *Caller, ctx context.Context) error {
-			return c.Invoke(ctx, method, bigMessage, new(wrapperspb.BytesValue))
-		},
-		want: []fault.Phase{phase(fault.PhaseSend, 102*ms), phase(fault.PhaseHeaders, 148*ms)}, waiting: fault.PhaseHeaders, pulse: fault.PulseAlive},
-	{name: "the server is slow", script: silent,
-		want: after(connected, phase(fault.PhaseHeaders, 247*ms)), waiting: fault.PhaseHeaders, pulse: fault.PulseAlive,
-		says: "247ms waiting for response headers (10.0.0.2:443); peer answered a PING 80.3ms ago", remedy: "The server is alive"},
-	{name: "the server is frozen", script: silent, server: peer.Options{NoPingAck: true},
-		want: after(connected, phase(fault.PhaseHeaders, 247*ms)), waiting: fault.PhaseHeaders, pulse: fault.PulseSilent,
-		says: "peer did not answer a PING sent 82.3ms ago, last heard 245ms ago", remedy: "did not answer a PING either"},
-	{name: "the server is slow after headers", script: answering(at{100 * ms, headersOnly}), lead: 10 * ms,
-		want: []fault.Phase{phase(fault.PhaseHeaders, 102*ms), phase(fault.PhaseMessage, 148*ms)}, waiting: fault.PhaseMessage, pulse: fault.PulseAlive,
-		says: "102ms waiting for response headers, 148ms waiting for the next message"},
-	{name: "the server is slow between messages", lead: 10 * ms, none: fault.Yes,
-		script: answering(at{50 * ms, peer.Then(headersOnly, func(p *peer.Peer, s uint32) error { return p.SendData(s, peer.Message(text("one")), false) })}),
-		do: func(t *testing.T, c *Caller, ctx context.Context) error {
-			_, err := viaStream(c, ctx, &grpc.StreamDesc{ServerStreams: true})
-			return err
-		},
-		want: []fault.Phase{phase(fault.PhaseHeaders, 52*ms), phase(fault.PhaseMessage, 198*ms)}, waiting: fault.PhaseMessage, pulse: fault.PulseAlive, remedy: "between messages"},
-	{name: "the program cancels", script: silent, cancel: true,
-		want: after(connected, phase(fault.PhaseHeaders, 247*ms)), waiting: fault.PhaseHeaders, pulse: fault.PulseUnknown,
-		says: "call.cancelled: canceled by the program after 250ms: 247ms waiting for response headers (10.0.0.2:443)"},
-	{name: "back-off between attempts", script: answering(at{50 * ms, down}), config: retrying(3, ""), lead: 10 * ms,
-		want: []fault.Phase{of(1, fault.PhaseHeaders, 52*ms), of(2, fault.PhaseBackoff, 198*ms)}, waiting: fault.PhaseBackoff,
-		says: "52ms waiting for response headers, 198ms backing off before another attempt", remedy: "back-off"},
-	{name: "several attempts", script: answering(at{20 * ms, down}, at{30 * ms, down}, never),
-		config: strings.ReplaceAll(retrying(4, ""), `"1s"`, `"0.02s"`), lead: 10 * ms,
-		want: []fault.Phase{of(1, fault.PhaseHeaders, 22*ms), of(2, fault.PhaseBackoff, 16*ms), of(2, fault.PhaseHeaders, 32*ms),
-			of(3, fault.PhaseBackoff, 32*ms), of(3, fault.PhaseHeaders, 148*ms)}, waiting: fault.PhaseHeaders, pulse: fault.PulseAlive,
-		says: "202ms waiting for response headers, 48ms backing off before another attempt"},
-	{name: "hedges", script: answering(never), config: hedging(3, "0.1s", ""),
-		want: after(tried(1, connected), phase(fault.PhaseHedges, 247*ms)), waiting: fault.PhaseHedges, pulse: fault.PulseAlive,
-		says: "247ms waiting for one of the hedged attempts"},
-	{name: "a hedge is answered, and not to its end", script: answering(never, at{20 * ms, headersOnly}), config: hedging(3, "0.1s", ""), lead: 10 * ms,
-		want: []fault.Phase{phase(fault.PhaseHedges, 122*ms), of(2, fault.PhaseMessage, 128*ms)}, waiting: fault.PhaseMessage, pulse: fault.PulseAlive},
+// scenes returns the table; servers in it keep what was asked.
+func scenes() []scene {
+	return []scene{
+		{name: "the resolver is slow", target: "slow:///x", channel: channel.Config{Resolvers: []resolver.Builder{slowNames{time.Hour}}},
+			want: []fault.Phase{phase(fault.PhaseResolve, budget)}, waiting: fault.PhaseResolve, none: fault.No,
+			says: "deadline of 250ms exceeded: 250ms resolving the name", remedy: "name was not resolved"},
+		{name: "the resolver takes half of it", target: "slow:///x", channel: channel.Config{Resolvers: []resolver.Builder{slowNames{100 * ms}}}, script: silent,
+			want: after([]fault.Phase{phase(fault.PhaseResolve, 100*ms)}, after(connected, phase(fault.PhaseHeaders, 147*ms))...), waiting: fault.PhaseHeaders, pulse: fault.PulseAlive,
+			says: "100ms resolving the name, 147ms waiting for response headers (10.0.0.2:443); peer answered a PING "},
+		{name: "nothing answers the dial", channel: channel.Config{Dialer: func(ctx context.Context, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }},
+			want: []fault.Phase{phase(fault.PhaseConnect, budget)}, waiting: fault.PhaseConnect, none: fault.No,
+			says: "250ms connecting", remedy: "firewall"},
+		{name: "the TLS handshake is stuck", channel: channel.Config{Creds: credentials.NewTLS(nil)},
+			want: []fault.Phase{phase(fault.PhaseConnect, 2*ms), phase(fault.PhaseHandshake, 248*ms)}, waiting: fault.PhaseHandshake, none: fault.No,
+			says: "248ms in the TLS handshake", remedy: "TLS handshake"},
+		{name: "SETTINGS do not come",
+			want: []fault.Phase{phase(fault.PhaseConnect, 2*ms), phase(fault.PhaseSettings, 248*ms)}, waiting: fault.PhaseSettings, none: fault.No,
+			says: "248ms waiting for the server's SETTINGS", remedy: "SETTINGS"},
+		{name: "connections are refused", channel: channel.Config{Dialer: refuse(3 * ms)},
+			do:   func(_ *testing.T, c *Caller, ctx context.Context) error { return say(c, ctx, grpc.WaitForReady(true)) },
+			want: []fault.Phase{phase(fault.PhaseConnect, 3*ms), phase(fault.PhaseConnectBackoff, 247*ms)}, waiting: fault.PhaseConnectBackoff, none: fault.No,
+			says: "3ms connecting, 247ms waiting to connect again; latest failure: dial.refused", remedy: "latest failure is in the rungs"},
+		{name: "the token is slow", caller: Config{Creds: []credentials.PerRPCCredentials{slowToken{time.Hour}}}, script: silent,
+			want: after(connected, phase(fault.PhaseCredentials, 247*ms)), waiting: fault.PhaseCredentials, none: fault.No, remedy: "token endpoint"},
+		{name: "the token takes some of it", caller: Config{Creds: []credentials.PerRPCCredentials{slowToken{100 * ms}}}, script: silent,
+			want: after(connected, phase(fault.PhaseCredentials, 100*ms), phase(fault.PhaseHeaders, 147*ms)), waiting: fault.PhaseHeaders, pulse: fault.PulseAlive},
+		{name: "the streams are used up", script: silent, server: oneStream, before: occupy(time.Hour), lead: 10 * ms,
+			want: []fault.Phase{phase(fault.PhaseQuota, budget)}, waiting: fault.PhaseQuota, pulse: fault.PulseAlive, none: fault.No,
+			says: "250ms waiting for a free stream (10.0.0.2:443); peer answered a PING 165ms ago", remedy: "MAX_CONCURRENT_STREAMS"},
+		{name: "a stream is free late", script: silent, server: oneStream, before: occupy(100 * ms), lead: 10 * ms,
+			want: []fault.Phase{phase(fault.PhaseQuota, 87*ms), phase(fault.PhaseHeaders, 163*ms)}, waiting: fault.PhaseHeaders, pulse: fault.PulseAlive},
+		{name: "the window is closed", script: silent, server: peer.Options{NoCredit: true}, lead: 10 * ms,
+			do: func(_ *testing.T, c *Caller, ctx context.Context) error {
+				return c.Invoke(ctx, method, bigMessage, new(wrapperspb.BytesValue))
+			},
+			want: []fault.Phase{phase(fault.PhaseSend, budget)}, waiting: fault.PhaseSend, pulse: fault.PulseAlive, remedy: "did not take the request"},
+		{name: "a stream's window is closed", script: silent, server: peer.Options{NoCredit: true}, lead: 10 * ms, do: sendLater(100 * ms),
+			want: []fault.Phase{phase(fault.PhaseSend, 150*ms), phase(fault.PhaseHeaders, 100*ms)}, waiting: fault.PhaseSend, pulse: fault.PulseAlive},
+		{name: "the window opens late", script: openLate(100 * ms), server: peer.Options{NoCredit: true}, lead: 10 * ms,
+			do: func(_ *testing.T, c *Caller, ctx context.Context) error {
+				return c.Invoke(ctx, method, bigMessage, new(wrapperspb.BytesValue))
+			},
+			want: []fault.Phase{phase(fault.PhaseSend, 102*ms), phase(fault.PhaseHeaders, 148*ms)}, waiting: fault.PhaseHeaders, pulse: fault.PulseAlive},
+		{name: "the server is slow", script: silent,
+			want: after(connected, phase(fault.PhaseHeaders, 247*ms)), waiting: fault.PhaseHeaders, pulse: fault.PulseAlive,
+			says: "247ms waiting for response headers (10.0.0.2:443); peer answered a PING 80.3ms ago", remedy: "The server is alive"},
+		{name: "the server is frozen", script: silent, server: peer.Options{NoPingAck: true},
+			want: after(connected, phase(fault.PhaseHeaders, 247*ms)), waiting: fault.PhaseHeaders, pulse: fault.PulseSilent,
+			says: "peer did not answer a PING sent 82.3ms ago, last heard 245ms ago", remedy: "did not answer a PING either"},
+		{name: "the server is slow after headers", script: answering(at{100 * ms, headersOnly}), lead: 10 * ms,
+			want: []fault.Phase{phase(fault.PhaseHeaders, 102*ms), phase(fault.PhaseMessage, 148*ms)}, waiting: fault.PhaseMessage, pulse: fault.PulseAlive,
+			says: "102ms waiting for response headers, 148ms waiting for the next message"},
+		{name: "the server is slow between messages", lead: 10 * ms, none: fault.Yes,
+			script: answering(at{50 * ms, peer.Then(headersOnly, func(p *peer.Peer, s uint32) error { return p.SendData(s, peer.Message(text("one")), false) })}),
+			do: func(t *testing.T, c *Caller, ctx context.Context) error {
+				_, err := viaStream(c, ctx, &grpc.StreamDesc{ServerStreams: true})
+				return err
+			},
+			want: []fault.Phase{phase(fault.PhaseHeaders, 52*ms), phase(fault.PhaseMessage, 198*ms)}, waiting: fault.PhaseMessage, pulse: fault.PulseAlive, remedy: "between messages"},
+		{name: "the program cancels", script: silent, cancel: true,
+			want: after(connected, phase(fault.PhaseHeaders, 247*ms)), waiting: fault.PhaseHeaders, pulse: fault.PulseUnknown,
+			says: "call.cancelled: canceled by the program after 250ms: 247ms waiting for response headers (10.0.0.2:443)"},
+		{name: "back-off between attempts", script: answering(at{50 * ms, down}), config: retrying(3, ""), lead: 10 * ms,
+			want: []fault.Phase{of(1, fault.PhaseHeaders, 52*ms), of(2, fault.PhaseBackoff, 198*ms)}, waiting: fault.PhaseBackoff,
+			says: "52ms waiting for response headers, 198ms backing off before another attempt", remedy: "back-off"},
+		{name: "several attempts", script: answering(at{20 * ms, down}, at{30 * ms, down}, never),
+			config: strings.ReplaceAll(retrying(4, ""), `"1s"`, `"0.02s"`), lead: 10 * ms,
+			want: []fault.Phase{of(1, fault.PhaseHeaders, 22*ms), of(2, fault.PhaseBackoff, 16*ms), of(2, fault.PhaseHeaders, 32*ms),
+				of(3, fault.PhaseBackoff, 32*ms), of(3, fault.PhaseHeaders, 148*ms)}, waiting: fault.PhaseHeaders, pulse: fault.PulseAlive,
+			says: "202ms waiting for response headers, 48ms backing off before another attempt"},
+		{name: "hedges", script: answering(never), config: hedging(3, "0.1s", ""),
+			want: after(tried(1, connected), phase(fault.PhaseHedges, 247*ms)), waiting: fault.PhaseHedges, pulse: fault.PulseAlive,
+			says: "247ms waiting for one of the hedged attempts"},
+		{name: "a hedge is answered, and not to its end", script: answering(never, at{20 * ms, headersOnly}), config: hedging(3, "0.1s", ""), lead: 10 * ms,
+			want: []fault.Phase{phase(fault.PhaseHedges, 122*ms), of(2, fault.PhaseMessage, 128*ms)}, waiting: fault.PhaseMessage, pulse: fault.PulseAlive},
+	}
 }
 
 var oneStream = peer.Options{Settings: []http2.Setting{{ID: http2.SettingMaxConcurrentStreams, Val: 1}}}
@@ -255,7 +259,7 @@ func openLate(d time.Duration) func(*peer.Peer) error {
 // The account of every phase is exact, in fake time: no phase is missing or
 // counted twice.
 func TestLedger(t *testing.T) {
-	for _, s := range scenes {
+	for _, s := range scenes() {
 		t.Run(s.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { s.play(t) })
 		})
@@ -342,5 +346,99 @@ func (s *scene) judge(t *testing.T, err error, took time.Duration) {
 	}
 	if !strings.Contains(err.Error(), s.says) || !strings.Contains(f.Remedy(), s.remedy) {
 		t.Errorf("says %s\nremedy %s", err, f.Remedy())
+	}
+}
+
+// Other failures have a ledger too, the server's own words and all.
+func TestLedgerOfOtherFaults(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		answer at
+		entry  *fault.Entry
+		want   []fault.Phase
+	}{
+		{"a status", at{100 * ms, peer.TrailersOnly(5, "no such thing")}, fault.HandlerStatus, after(connected, phase(fault.PhaseHeaders, 102*ms))},
+		{"a reset", at{100 * ms, peer.RST(http2.ErrCodeInternal)}, fault.HTTP2RSTOther, after(connected, phase(fault.PhaseHeaders, 102*ms))},
+		{"the connection's end", at{100 * ms, peer.Cut()}, fault.HTTP2ConnectionLost, after(connected, phase(fault.PhaseHeaders, 101*ms))},
+		{"no message", at{100 * ms, peer.Then(headersOnly, peer.After(50*ms, func(p *peer.Peer, s uint32) error { return p.SendHeaders(s, true, "grpc-status", "0") }))},
+			fault.WireCardinality, after(connected, phase(fault.PhaseHeaders, 102*ms), phase(fault.PhaseMessage, 50*ms))},
+	} {
+		for form, do := range forms {
+			if form == "server stream" {
+				continue // no message is as good as any
+			}
+			t.Run(tc.name+"/"+form, func(t *testing.T) {
+				against(t, answering(tc.answer), Config{}, func(t *testing.T, c *Caller) {
+					began := time.Now()
+					_, err := do(c, context.Background())
+					f, ok := fault.From(err)
+					if !ok || f.Entry() != tc.entry || f.Ledger() == nil {
+						t.Fatalf("%+v", err)
+					}
+					if l := f.Ledger(); l.Budget != 0 || l.Elapsed != time.Since(began) || !slices.Equal(l.Phases, tc.want) || l.Peer != nil {
+						t.Errorf("ledger %+v, want %v", l, tc.want)
+					}
+				})
+			})
+		}
+	}
+}
+
+// lateTimer is a context whose timer has yet to run.
+type lateTimer struct {
+	context.Context
+	at time.Time
+}
+
+func (l lateTimer) Deadline() (time.Time, bool) { return l.at, true }
+
+// A server's word that the time is up is not the caller's error, but above it.
+func TestLateAnswerIsARung(t *testing.T) {
+	against(t, answering(at{budget, peer.TrailersOnly(4, "context deadline exceeded in the database")}), Config{}, func(t *testing.T, c *Caller) {
+		err := say(c, lateTimer{context.Background(), time.Now().Add(budget)})
+		f, _ := fault.From(err)
+		if !fault.CallDeadline.Is(err) || strings.Contains(err.Error(), "database") || f.Ledger() == nil ||
+			len(f.Rungs()) != 1 || f.Rungs()[0] != (fault.Rung{ID: fault.HandlerStatus.ID, Text: "context deadline exceeded in the database"}) {
+			t.Errorf("%+v", err)
+		}
+	})
+}
+
+// Servers count PINGs that come without data: grpc-go's allows two, and hangs
+// up at the third. Deadlines that expire one after the other do not get there.
+func TestProbesAreNoAbuse(t *testing.T) {
+	dials := 0
+	hold := make(chan struct{})
+	dial := serve(t, &service{unary: func(ctx context.Context, r *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
+		if r.ResponseSize > 0 {
+			<-hold
+		}
+		return &testgrpc.SimpleResponse{}, nil
+	}})
+	t.Cleanup(func() { close(hold) })
+	c, ch := client(t, func(ctx context.Context, addr string) (net.Conn, error) { dials++; return dial(ctx, addr) }, Config{})
+	alive := 0
+	for i := range 60 {
+		given := 30 * ms
+		if i%4 == 0 {
+			given = time.Minute // it is answered at once
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), given)
+		_, err := stub(c).UnaryCall(ctx, &testgrpc.SimpleRequest{ResponseSize: int32(min(i%4, 1))})
+		cancel()
+		f, ok := fault.From(err)
+		if ok != (i%4 > 0) || ok && f.Entry() != fault.CallDeadline {
+			t.Fatalf("call %d: %+v", i, err)
+		}
+		if ok && f.Ledger().Peer != nil && f.Ledger().Peer.State == fault.PulseAlive {
+			alive++
+		}
+	}
+	p, err := ch.Pick(context.Background(), method, false)
+	if err != nil || dials != 1 || p.Conn.Err() != nil {
+		t.Errorf("%d connections, %v", dials, err)
+	}
+	if alive == 0 {
+		t.Error("no PING was answered in time")
 	}
 }
