@@ -94,7 +94,7 @@ func (c *call) ended(waiting string, cause error, code codes.Code, words string)
 	if code == codes.Canceled {
 		f = fault.CallCancelled.Newf(a, "canceled by the program after %v: %s", fault.Brief(l.Elapsed), where)
 	} else {
-		f = fault.CallDeadline.Newf(a, "deadline of %v exceeded: %s", fault.Brief(c.budget()), where).WithRemedy(deadlineRemedy(l))
+		f = fault.CallDeadline.Newf(a, "deadline of %v exceeded: %s", fault.Brief(c.budget()), where).WithRemedy(fault.DeadlineRemedy(l.Longest(), l.Peer.Verdict()))
 	}
 	f = f.WithLedger(l)
 	if waiting == fault.PhaseBackoff { // none is running

@@ -359,20 +359,22 @@ func (x *exam) concluded(ctx context.Context, s *wire.ClientStream, q question, 
 // late is a call whose time was up: what it waited for, and whether the peer
 // lives.
 func (x *exam) late(s *wire.ClientStream, q question, processed fault.Processed) *Finding {
-	waiting := "response headers"
+	waiting, phase, peer := "response headers", fault.PhaseHeaders, fault.PulseAlive
 	switch p := s.Progress(); {
 	case s.ID() == 0:
-		waiting = "a free stream (MAX_CONCURRENT_STREAMS)"
+		waiting, phase = "a free stream (MAX_CONCURRENT_STREAMS)", fault.PhaseQuota
 	case p.Messages > 0:
-		waiting = "the end of the answer"
+		waiting, phase = "the end of the answer", fault.PhaseMessage
 	case p.Headers:
-		waiting = "a response message"
+		waiting, phase = "a response message", fault.PhaseMessage
 	}
 	alive := "the peer answers PINGs: it is slow, or stuck"
 	if !x.line.ping(min(x.cfg.Timeout, time.Second)) {
-		alive = "nor does the peer answer a PING any more: it, or the network, is dead"
+		alive, peer = "nor does the peer answer a PING any more: it, or the network, is dead", fault.PulseSilent
 	}
-	return named("call.deadline").says(fault.Local, processed, "the deadline of %v expired while %s waited for %s; %s", x.cfg.Timeout, q.path, waiting, alive)
+	f := named("call.deadline").says(fault.Local, processed, "the deadline of %v expired while %s waited for %s; %s", x.cfg.Timeout, q.path, waiting, alive)
+	f.Remedy = fault.DeadlineRemedy(phase, peer)
+	return f
 }
 
 // describe says what an answer was, in a few words.

@@ -76,8 +76,8 @@ var (
 	CallDeadline = entry(Entry{
 		ID: "call.deadline", Codes: set(codes.DeadlineExceeded), By: ByBoth,
 		Summary: "the deadline expired",
-		Cause:   "The time given for the call ran out before the answer was complete. The ledger says where it went: finding and connecting to a server, waiting for a free stream, sending, or waiting for the server. The server may still be at work, or done.",
-		Remedy:  "Read the ledger first. Connecting: look for the dial or TLS failure in the rungs. Waiting for the server: look at its latency, and at what it waits for in turn. Otherwise give the call more time (context.WithTimeout), and remember that a server inherits the caller's remaining budget.",
+		Cause:   "The time given for the call ran out before the answer was complete. The ledger says where it went: finding and connecting to a server, waiting for a free stream, sending, or waiting for the server, and whether that answered a PING meanwhile. The server may still be at work, or done.",
+		Remedy:  "Read the ledger first. Connecting: look for the dial or TLS failure in the rungs. Waiting for a server that is alive: look at its latency, and at what it waits for in turn; for one that answered no PING: at the machine and the network. Otherwise give the call more time (context.WithTimeout), and remember that a server inherits the caller's remaining budget.",
 		Spec:    timeGuide, Rooms: rooms("call", "server", "wire"),
 	})
 	CallDeadlinePast = entry(Entry{

@@ -166,6 +166,14 @@ const (
 	PulseSilent  PulseState = "silent"
 )
 
+// Verdict returns the state; PulseUnknown without a pulse.
+func (p *Pulse) Verdict() PulseState {
+	if p == nil {
+		return PulseUnknown
+	}
+	return p.State
+}
+
 // String says it in a few words; it is empty if nothing is known.
 func (p *Pulse) String() string {
 	switch {
