@@ -81,6 +81,10 @@ func (cc *ClientConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 // Target returns the target as it was given.
 func (cc *ClientConn) Target() string { return cc.ch.Target() }
 
+// CanonicalTarget returns the target with the scheme that it is read under, as
+// in "dns:///host:port".
+func (cc *ClientConn) CanonicalTarget() string { return cc.ch.CanonicalTarget() }
+
 // Connect makes an idle client connect.
 func (cc *ClientConn) Connect() { cc.ch.Connect() }
 

@@ -260,11 +260,6 @@ func TestDialOptions(t *testing.T) {
 				s.Errorf("events %v", events.Events())
 			}
 		}},
-		{"Target", nil, func(s *stage) {
-			if got := s.cc.Target(); got != "passthrough:///users.test:50051" {
-				s.Errorf("target %q", got)
-			}
-		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) { played(t, tc.play, tc.opts...) })
 	}
@@ -340,5 +335,23 @@ func TestWithDisableServiceConfig(t *testing.T) {
 		if got := cc.GetMethodConfig("/a.B/C").MaxReqSize; (got == nil) != off || status.Code(err) != codes.OK {
 			t.Errorf("disabled %v: a limit of %v, %v", off, got, err)
 		}
+	}
+}
+
+// TestTarget compares with grpc-go's.
+func TestTarget(t *testing.T) {
+	for _, target := range []string{"users.test:50051", "dns:///users.test", "passthrough:///a", "unix:/tmp/a.sock", "unix:a.sock", "unix:///tmp/a.sock", "dns://ns.test/users.test:1"} {
+		ours, err := faultline.NewClient(target, faultline.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := ours.CanonicalTarget(), theirs.CanonicalTarget(); got != want || ours.Target() != target {
+			t.Errorf("%q: %q and %q, want %q", target, ours.Target(), got, want)
+		}
+		_, _ = ours.Close(), theirs.Close()
 	}
 }

@@ -183,6 +183,9 @@ func New(target string, cfg Config) (*Channel, error) {
 // Target returns the target as New got it.
 func (c *Channel) Target() string { return c.target }
 
+// CanonicalTarget returns the target with its scheme, as it was parsed.
+func (c *Channel) CanonicalTarget() string { return c.parsed.String() }
+
 // Authority returns the :authority of calls.
 func (c *Channel) Authority() string { return c.authority }
 
