@@ -11,8 +11,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
+
+	"github.com/faultline-rpc/faultline/status"
 )
 
 // numberKey is the metadata that says which call it is.
@@ -190,3 +194,35 @@ func (c *call) converse(s grpc.ClientStream, in, out any) error {
 	}
 	return err
 }
+
+// purse is a credential that at times takes long, or has nothing.
+type purse struct{ episode *episode }
+
+// RequireTransportSecurity implements credentials.PerRPCCredentials.
+func (purse) RequireTransportSecurity() bool { return false }
+
+// GetRequestMetadata implements credentials.PerRPCCredentials.
+func (p purse) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	switch number(md) % 6 {
+	case 0:
+		return nil, errPlain
+	case 1:
+		return nil, status.Error(codes.Unavailable, "no token today")
+	case 2:
+		select {
+		case <-time.After(p.episode.span):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return map[string]string{"token": "t"}, nil
+}
+
+// onlooker is a stats handler with no opinion.
+type onlooker struct{}
+
+func (onlooker) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (onlooker) HandleRPC(context.Context, stats.RPCStats)                         {}
+func (onlooker) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (onlooker) HandleConn(context.Context, stats.ConnStats)                       {}

@@ -151,8 +151,8 @@ type episode struct {
 }
 
 const (
-	retryConfig = `{"loadBalancingConfig":[{"%s":{}}],"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.01s","maxBackoff":"0.1s",
-		"backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE","ABORTED","RESOURCE_EXHAUSTED","CANCELLED"]}}]}`
+	retryConfig = `{"loadBalancingConfig":[{"%s":{}}],"retryThrottling":{"maxTokens":10,"tokenRatio":0.5},"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.01s","maxBackoff":"0.1s",
+		"backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE","ABORTED","NOT_FOUND","INVALID_ARGUMENT","RESOURCE_EXHAUSTED","CANCELLED"]}}]}`
 	hedgeConfig = `{"loadBalancingConfig":[{"%s":{}}],"methodConfig":[{"name":[{}],"hedgingPolicy":{"maxAttempts":3,"hedgingDelay":"%s",
 		"nonFatalStatusCodes":["UNAVAILABLE","ABORTED","INTERNAL"]}}]}`
 	plainConfig = `{"loadBalancingConfig":[{"%s":{}}]}`
@@ -270,8 +270,17 @@ func (e *episode) client(addrs []string) *faultline.ClientConn {
 	}
 	b.InitialState(s)
 	pause := backoff.Config{BaseDelay: e.span / 4, Multiplier: 1.5, Jitter: 0.2, MaxDelay: e.span}
-	cc, err := faultline.NewClient("stage:///servers", faultline.WithResolvers(b), faultline.WithContextDialer(e.dial), faultline.WithDefaultServiceConfig(e.config),
-		faultline.WithTransportCredentials(insecure.NewCredentials()), faultline.WithConnectParams(grpc.ConnectParams{Backoff: pause, MinConnectTimeout: time.Second}))
+	opts := []faultline.DialOption{
+		faultline.WithResolvers(b), faultline.WithContextDialer(e.dial), faultline.WithDefaultServiceConfig(e.config), faultline.WithTransportCredentials(insecure.NewCredentials()),
+		faultline.WithConnectParams(grpc.ConnectParams{Backoff: pause, MinConnectTimeout: time.Second}),
+	}
+	if e.r.IntN(4) == 0 {
+		opts = append(opts, faultline.WithPerRPCCredentials(purse{e}))
+	}
+	if e.r.IntN(4) == 0 {
+		opts = append(opts, faultline.WithStatsHandler(onlooker{}))
+	}
+	cc, err := faultline.NewClient("stage:///servers", opts...)
 	e.ok(err)
 	return cc
 }

@@ -41,12 +41,14 @@ type part struct {
 	r     *rand.Rand
 	calls map[uint32]int // numbers by stream
 	due   map[uint32]bool
-	last  uint32 // the last id of a GOAWAY sent
-	top   uint32 // the highest stream whose handler ran or may have
+	late  map[uint32]time.Time // when its caller's patience ends
+	mute  bool                 // it has broken a rule, and nobody will listen
+	last  uint32               // the last id of a GOAWAY sent
+	top   uint32               // the highest stream whose handler ran or may have
 }
 
 func (a *part) play() error {
-	a.calls, a.due, a.last = map[uint32]int{}, map[uint32]bool{}, 1<<31-1
+	a.calls, a.due, a.late, a.last = map[uint32]int{}, map[uint32]bool{}, map[uint32]time.Time{}, 1<<31-1
 	_, err := a.p.Handshake()
 	for err == nil {
 		var f peer.Frame
@@ -60,6 +62,7 @@ func (a *part) play() error {
 			}
 			a.calls[f.Stream] = n
 			a.due[f.Stream] = true
+			a.late[f.Stream] = time.Now().Add(patience(f.Get("grpc-timeout")))
 		}
 		if !a.due[f.Stream] || f.Kind == http2.FrameRSTStream {
 			delete(a.due, f.Stream)
@@ -74,6 +77,16 @@ func (a *part) play() error {
 		return nil
 	}
 	return err
+}
+
+// patience reads grpc-timeout; it is zero where there is none.
+func patience(s string) time.Duration {
+	units := map[byte]time.Duration{'n': 1, 'u': time.Microsecond, 'm': time.Millisecond, 'S': time.Second, 'M': time.Minute, 'H': time.Hour}
+	if s == "" {
+		return 0
+	}
+	n, _ := strconv.Atoi(s[:len(s)-1])
+	return time.Duration(n) * units[s[len(s)-1]]
 }
 
 // run has the stream's handler run.
@@ -97,14 +110,14 @@ var (
 
 // act answers one request, or does not.
 func (a *part) act(stream uint32) error {
-	if stream > a.last {
+	if stream > a.last || a.mute {
 		return nil // it was told that nobody looks at this one
 	}
 	p, r := a.p, a.r
 	if r.IntN(3) == 0 {
 		<-time.After(within(r, a.episode.span)) // and all streams behind it wait
 	}
-	switch r.IntN(17) {
+	switch r.IntN(18) {
 	case 0, 1:
 		return p.SendRST(stream, http2.ErrCodeRefusedStream)
 	case 2:
@@ -119,7 +132,11 @@ func (a *part) act(stream uint32) error {
 		} else {
 			a.might(stream)
 		}
-		return peer.TrailersOnly(code, "a status")(p, stream)
+		var more []string
+		if r.IntN(4) == 0 {
+			more = []string{"grpc-retry-pushback-ms", []string{"-1", "0", "7", "x"}[r.IntN(4)]}
+		}
+		return peer.TrailersOnly(code, "a status", more...)(p, stream)
 	case 6:
 		a.might(stream)
 		return peer.HTTPStatus(https[r.IntN(len(https))], "text/html", "<h1>no</h1>")(p, stream)
@@ -139,8 +156,22 @@ func (a *part) act(stream uint32) error {
 	case 10:
 		a.run(stream)
 		return a.badMessage(stream)
+	case 11:
+		a.might(stream)
+		if r.IntN(3) == 0 {
+			return peer.HugeHeaders(70_000)(p, stream)
+		}
+		a.mute = true
+		return []peer.Answer{peer.BadFrame(), peer.BadBlock(), peer.OverflowWindow(true), peer.OverflowWindow(false)}[r.IntN(4)](p, stream)
 	}
 	a.run(stream)
+	if r.IntN(8) == 0 { // both ends' clocks strike at once
+		<-time.After(time.Until(a.late[stream]))
+		if r.IntN(2) == 0 {
+			return p.SendRST(stream, http2.ErrCodeCancel)
+		}
+		return peer.TrailersOnly(4, "too late")(p, stream)
+	}
 	return peer.OK(nil)(p, stream)
 }
 
