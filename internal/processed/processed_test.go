@@ -131,17 +131,17 @@ func (e *episode) wrong(format string, args ...any) {
 
 // episode is a small world.
 type episode struct {
-	t       *testing.T
-	seed    uint64
-	r       *rand.Rand
-	start   time.Time
-	span    time.Duration // in which its events happen
-	network *simnet.Network
-	ledger  *ledger
-	calls   []*call
-	config  string
-	streams bool
-	hedged  bool
+	t        *testing.T
+	seed     uint64
+	r        *rand.Rand
+	start    time.Time
+	span     time.Duration // in which its events happen
+	network  *simnet.Network
+	ledger   *ledger
+	calls    []*call
+	config   string
+	hedged   bool
+	conducts func(number int) conduct // nil: random ones
 
 	mu       sync.Mutex
 	taps     []*wiretap // guarded by mu
@@ -179,6 +179,9 @@ func newEpisode(t *testing.T, seed uint64, number int) *episode {
 
 // conduct is what the handler of a call does, each time.
 func (e *episode) conduct(number int) conduct {
+	if e.conducts != nil {
+		return e.conducts(number)
+	}
 	return newConduct(rand.New(rand.NewPCG(e.seed, uint64(number)+1<<40)), e.span)
 }
 
@@ -206,6 +209,11 @@ func (e *episode) play() {
 	wg.Wait()
 	close(closing)
 	others.Wait()
+	e.end(cc)
+}
+
+// end lets everything come to its end.
+func (e *episode) end(cc *faultline.ClientConn) {
 	_ = cc.Close()
 	for _, h := range e.hosts {
 		h.stop()

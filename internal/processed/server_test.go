@@ -89,10 +89,8 @@ type host struct {
 }
 
 func (e *episode) newHost(r *rand.Rand, lis net.Listener) *host {
-	h := &host{episode: e, served: make(chan error, 1)}
-	opts := []faultline.ServerOption{
-		faultline.Logger(slog.New(slog.DiscardHandler)), faultline.StatsHandler(h), faultline.EventSink(h), faultline.WaitForHandlers(true),
-	}
+	h := &host{episode: e}
+	var opts []faultline.ServerOption
 	add := func(n int, o ...faultline.ServerOption) {
 		if r.IntN(n) == 0 {
 			opts = append(opts, o...)
@@ -109,8 +107,17 @@ func (e *episode) newHost(r *rand.Rand, lis net.Listener) *host {
 	if h.guarded {
 		add(1, faultline.UnaryInterceptor(h.unaryGuard), faultline.StreamInterceptor(h.streamGuard))
 	}
+	return h.serve(lis, opts)
+}
+
+// plainHost starts a server without limits.
+func (e *episode) plainHost(lis net.Listener) *host { return (&host{episode: e}).serve(lis, nil) }
+
+func (h *host) serve(lis net.Listener, opts []faultline.ServerOption) *host {
+	opts = append(opts, faultline.Logger(slog.New(slog.DiscardHandler)), faultline.StatsHandler(h), faultline.EventSink(h), faultline.WaitForHandlers(true))
 	h.srv = faultline.NewServer(opts...)
 	testgrpc.RegisterTestServiceServer(h.srv, h)
+	h.served = make(chan error, 1)
 	go func() { h.served <- h.srv.Serve(lis) }()
 	return h
 }
