@@ -88,7 +88,7 @@ func (c *call) prepare(ctx context.Context, p *channel.Picked) (string, *fault.F
 		fields = append(c.scratch.fields[:0], fields...)
 		var err error
 		if fields, err = wire.AppendMetadata(fields, p.Metadata); err != nil {
-			return "", local(err)
+			return "", c.unsendable(err)
 		}
 		if fields, f = c.credentials(ctx, p, fields); f != nil {
 			return "", f

@@ -82,7 +82,7 @@ func (c *call) begin(ctx context.Context, method string, opts []grpc.CallOption,
 	c.start = c.caller.now()
 	c.began = c.start
 	if f := c.readOptions(opts, r); f != nil {
-		return f
+		return c.unsendable(f)
 	}
 	if method == "" || method[0] != '/' {
 		return misuse("malformed method name %q, expected /package.Service/Method", method)
@@ -94,7 +94,7 @@ func (c *call) begin(ctx context.Context, method string, opts []grpc.CallOption,
 		return c.early()
 	}
 	if f := c.configure(r); f != nil {
-		return f
+		return c.unsendable(f)
 	}
 	if len(c.caller.cfg.StatsHandlers) > 0 {
 		c.watch = newWatch(c, desc)
@@ -112,7 +112,7 @@ func (c *call) readMetadata(ctx context.Context) *fault.Fault {
 	}
 	fields, err := wire.AppendMetadata(c.scratch.md[:0], md)
 	if err != nil {
-		return local(err)
+		return c.unsendable(err)
 	}
 	c.scratch.md = fields
 	return nil
@@ -148,6 +148,14 @@ func local(err error) *fault.Fault {
 		return misuse("%v", err)
 	}
 	return f.WithProcessed(fault.No)
+}
+
+// unsendable is [local] with the method whose call it was.
+func (c *call) unsendable(err error) *fault.Fault {
+	f := local(err)
+	ev := f.Evidence()
+	ev.Method = c.method
+	return f.WithEvidence(ev)
 }
 
 // end serves the options that want to know, once the call is over.

@@ -75,7 +75,7 @@ func (c *call) ask(ctx context.Context, p *channel.Picked, creds credentials.Per
 	}
 	fields, err = wire.AppendMetadata(fields, md)
 	if err != nil {
-		return nil, local(err)
+		return nil, c.unsendable(err)
 	}
 	return fields, nil
 }

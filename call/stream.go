@@ -212,9 +212,8 @@ func (s *stream) SendMsg(m any) error {
 	}
 	buf, sizes, err := c.codec.Encode(m, c.comp, c.maxSend)
 	if err != nil {
-		f, _ := fault.From(err)
 		_, processed := c.observed()
-		f = c.billed(c.withAttempts(f.WithProcessed(processed)))
+		f := c.billed(c.withAttempts(c.unsendable(err).WithProcessed(processed)))
 		_ = s.abort(c, f)
 		return f
 	}

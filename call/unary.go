@@ -45,7 +45,7 @@ func (c *Caller) unary(ctx context.Context, method string, args, reply any, opts
 func (c *call) exchange(args, reply any) *fault.Fault {
 	buf, sizes, err := c.codec.Encode(args, c.comp, c.maxSend)
 	if err != nil {
-		return local(err)
+		return c.unsendable(err)
 	}
 	f := c.answer(buf, sizes, args, reply)
 	// The connection is done with the bytes when Start has returned.

@@ -5,6 +5,7 @@ package channel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -139,9 +140,10 @@ func (w *healthWatch) enter(ctx context.Context, state connectivity.State, err e
 
 func (w *healthWatch) unhealthy(err error) *fault.Fault {
 	ev := &fault.Evidence{Target: w.s.c.target, Address: w.s.address()}
+	text := fmt.Sprint(err)
 	if st, ok := status.FromError(err); ok && err != nil {
-		ev.GRPCStatus = st.Code().String()
+		ev.GRPCStatus, text = st.Code().String(), st.Message()
 	}
 	return fault.PickUnhealthy.Newf(fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: ev, Cause: err},
-		"%s is connected, but its health for %q is not SERVING: %v", ev.Address, w.service, err)
+		"%s is connected, but its health for %q is not SERVING: %s", ev.Address, w.service, text)
 }

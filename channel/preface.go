@@ -39,7 +39,7 @@ func prefaceFault(err error, ev fault.Evidence, plain, late bool) *fault.Fault {
 	}
 	a := fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: &ev, Cause: err}
 	if ce.Kind == h2.PrefaceTimeout || late {
-		return fault.HTTP2PrefaceTimeout.New(a)
+		return fault.HTTP2PrefaceTimeout.Newf(a, "the peer accepted the connection and then said nothing, no HTTP/2 SETTINGS came in time")
 	}
 	// With TLS 1.3 the server's verdict on the client's certificate arrives
 	// after the handshake.
@@ -58,7 +58,7 @@ func prefaceFault(err error, ev fault.Evidence, plain, late bool) *fault.Fault {
 		return fault.HTTP2Protocol.Newf(a, "%s began with frames that break a rule of HTTP/2: %s", ev.Address, ce.Reason)
 	}
 	if ce.Kind == h2.Lost && len(ce.First) == 0 && plain {
-		return fault.HTTP2ConnectionLost.Newf(a, "the peer hung up on the HTTP/2 preface without a word, as a TLS server may do with a plaintext client: %v", err)
+		return fault.HTTP2ConnectionLost.Newf(a, "the peer hung up on the HTTP/2 preface without a word, as a TLS server may do with a plaintext client")
 	}
 	return fault.HTTP2ConnectionLost.New(a)
 }
@@ -68,7 +68,7 @@ func strangerFault(first []byte, a fault.Args) *fault.Fault {
 	ev := a.Evidence
 	switch {
 	case looksLikeTLS(first):
-		return fault.HTTP2TLSPeer.New(a)
+		return fault.HTTP2TLSPeer.Newf(a, "the client speaks cleartext, the server answered with a TLS record")
 	case bytes.HasPrefix(first, []byte("HTTP/1.")):
 		ev.Sample = sample(first)
 		head, _, _ := strings.Cut(ev.Sample, "\n")

@@ -3,6 +3,8 @@
 package channel
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -61,25 +63,29 @@ func tlsFault(err error, ev fault.Evidence) *fault.Fault {
 			return fault.TLSHandshake.New(a)
 		}
 		ev.Sample = sample(record.RecordHeader[:])
-		return fault.TLSPlaintextPeer.Newf(a, "the peer answered the TLS handshake with %q, which is no TLS", record.RecordHeader[:])
+		return fault.TLSPlaintextPeer.Newf(a, "the server answered the TLS handshake with %q, which is %s", record.RecordHeader[:], spoken(record.RecordHeader[:]))
 	case errors.As(err, &authority):
-		return fault.TLSUnknownAuthority.New(a)
+		return fault.TLSUnknownAuthority.Newf(a, "the server's certificate%s is signed by an authority this client does not trust", issuer(authority.Cert))
 	case errors.As(err, &host):
 		ev.Host = host.Host
-		return fault.TLSHostname.New(a)
+		return fault.TLSHostname.Newf(a, "the server's certificate is for another name: %s", strings.TrimPrefix(host.Error(), "x509: "))
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return fault.TLSExpired.New(a)
+		return fault.TLSExpired.Newf(a, "a certificate of the server's is out of date or not yet valid: %s", cmp.Or(invalid.Detail, "its dates exclude today"))
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		a.Side = fault.Remote
-		return fault.TLSHandshake.Newf(a, "the handshake did not end in time: %v", err)
+		return fault.TLSHandshake.Newf(a, "the TLS handshake did not end in time: the server was silent")
 	case hungUp(err):
 		a.Side = fault.Remote
-		return fault.TLSHandshake.Newf(a, "the peer ended the connection during the handshake: %v", err)
+		return fault.TLSHandshake.Newf(a, "the server ended the connection during the TLS handshake: %v", err)
 	}
 	if n, ok := remoteAlert(err); ok {
 		a.Side = fault.Remote
 		ev.TLSAlert = alertName(n)
-		return alertEntry(n).New(a)
+		e := alertEntry(n)
+		if n == alertHandshakeFailure {
+			return e.Newf(a, "the server sent the alert %s: no TLS version or cipher suite in common, or a client certificate is missing", ev.TLSAlert)
+		}
+		return e.Newf(a, "%s: the server sent the alert %s", e.Summary, ev.TLSAlert)
 	}
 	e, side := textEntry(err.Error())
 	a.Side = side
@@ -89,6 +95,25 @@ func tlsFault(err error, ev fault.Evidence) *fault.Fault {
 		return e.Newf(a, "%s did not choose h2, which gRPC needs, by ALPN", ev.Address)
 	}
 	return e.New(a)
+}
+
+// spoken names what a cleartext server answered a ClientHello with.
+func spoken(first []byte) string {
+	switch {
+	case bytes.HasPrefix(first, []byte("HTTP/")):
+		return "HTTP/1 in cleartext"
+	case len(first) > 3 && startsHTTP2(first):
+		return "HTTP/2 in cleartext"
+	}
+	return "no TLS"
+}
+
+// issuer says who issued a certificate, if it says so itself.
+func issuer(c *x509.Certificate) string {
+	if c == nil || c.Issuer.CommonName == "" {
+		return ""
+	}
+	return fmt.Sprintf(", issued by %q,", clip(c.Issuer.CommonName, maxSample))
 }
 
 // hungUp reports whether the peer ended the connection.

@@ -38,7 +38,7 @@ var (
 		ID: "codec.compressor-unsupported", Codes: set(codes.Unimplemented), By: ByServer,
 		Summary: "the server does not support the request's compression",
 		Cause:   "The client compressed its request with an algorithm for which the server has no compressor. The answer's grpc-accept-encoding lists those it has.",
-		Remedy:  "Register the compressor in the server's program (for gzip import google.golang.org/grpc/encoding/gzip), or let the client use one that the server lists (UseCompressor), or none.",
+		Remedy:  "On the client drop UseCompressor, or use one that the server lists in the answer's grpc-accept-encoding: that works at once. To keep the compression register it in the server's program, for gzip import _ \"google.golang.org/grpc/encoding/gzip\"; grpc-java, C-core and grpc-js have gzip built in, other algorithms must be registered there too.",
 		Spec:    compression, Rooms: rooms("codec", "wire", "server"),
 	})
 	CodecResponseCompressor = entry(Entry{

@@ -112,14 +112,14 @@ var (
 		ID: "tls.version", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "client and server have no TLS version or cipher suite in common",
 		Cause:   "Each side offers a range of protocol versions and cipher suites, and the two ranges do not overlap. HTTP/2 needs TLS 1.2 or later; an old server or proxy, or a hardened configuration on one side, is the usual reason.",
-		Remedy:  "Enable TLS 1.2 or 1.3 on the server. Compare MinVersion, MaxVersion and CipherSuites of both tls.Configs (nginx: ssl_protocols, ssl_ciphers). Raise the older side rather than lowering the other.",
+		Remedy:  "Enable TLS 1.2 or 1.3 on the server. Compare MinVersion, MaxVersion and CipherSuites of both tls.Configs (nginx: ssl_protocols, ssl_ciphers). Raise the older side rather than lowering the other. The alert handshake_failure may also come from a TLS 1.2 server that requires a client certificate: pass one in tls.Config.Certificates.",
 		Spec:    rfc9113 + "#section-9.2", Rooms: rooms("channel"),
 	})
 	TLSHandshake = entry(Entry{
 		ID: "tls.handshake", Codes: set(codes.Unavailable), By: ByBoth,
 		Summary: "the security handshake failed",
 		Cause:   "The handshake ended in a way that has no circumstance of its own: the connection broke, the time allowed ran out, the peer sent an unexpected alert, or a custom TransportCredentials returned an error. No call was sent over the connection.",
-		Remedy:  "Read the cause and the alert, and check that this port speaks TLS and that its server is alive. openssl s_client -connect HOST:PORT -alpn h2 shows the same handshake from outside. On a server, health probes and port scanners that connect without TLS also show up here, harmlessly.",
+		Remedy:  "Read the cause and the alert, and check that this port speaks TLS and that its server is alive. openssl s_client -connect HOST:PORT -alpn h2 shows the same handshake from outside. On a server look for clients that speak cleartext to a TLS port; health probes and port scanners that only connect also show up here, harmlessly.",
 		Spec:    rfc8446 + "#section-6", Rooms: rooms("channel", "server"),
 	})
 )

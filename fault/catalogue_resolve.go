@@ -10,7 +10,7 @@ var (
 		ID: "resolve.not-found", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "the target's name does not resolve",
 		Cause:   "The name server answered that the name does not exist, or that it has no addresses. Most often the name is misspelled, lacks its namespace or search domain, or belongs to a service that was renamed or deleted. In Kubernetes a headless service without ready pods also answers with no address.",
-		Remedy:  "Look the name up where the client runs (nslookup or getent hosts). In Kubernetes use the full name, service.namespace.svc.cluster.local, and check kubectl get endpoints. For a literal address or a name that only the dialer knows, use the passthrough:/// scheme.",
+		Remedy:  "Correct the name: look it up where the client runs (nslookup NAME, getent hosts NAME). In Kubernetes use the full name, service.namespace.svc.cluster.local, and check kubectl get endpoints. For a literal address or a name that only the dialer knows, use the passthrough:/// scheme.",
 		Spec:    naming, Rooms: rooms("channel"),
 	})
 	ResolveFailed = entry(Entry{

@@ -71,7 +71,7 @@ var (
 		ID: "wire.bad-timeout", Codes: set(codes.Internal), By: ByServer,
 		Summary: "the request's grpc-timeout is malformed",
 		Cause:   "grpc-timeout is at most eight digits and a unit: H, M, S, m, u or n. The client, or a proxy that rewrites the field, sent something else; the request is answered with HTTP 400 and no handler ran.",
-		Remedy:  "Correct the client that writes the header by hand, or the proxy rule. gRPC libraries write it from the deadline by themselves.",
+		Remedy:  "Correct the client that writes grpc-timeout by hand, or the proxy rule that rewrites it: at most eight digits and a unit (H, M, S, m, u or n), such as 1500m. gRPC libraries write it from the deadline by themselves.",
 		Spec:    protocol + "#requests", Rooms: rooms("wire", "server"),
 	})
 	WireNotGRPCRequest = entry(Entry{

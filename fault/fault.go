@@ -3,6 +3,7 @@
 package fault
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -32,7 +33,7 @@ type Fault struct {
 	attempts  []Attempt
 	ledger    *Ledger
 	trail     []Hop
-	verbatim  bool
+	verbatim  bool   // the message is another program's
 	remedy    string // of this failure, if not the entry's
 }
 
@@ -125,9 +126,23 @@ func (e notEOF) Is(target error) bool { return target != io.EOF && errors.Is(e.e
 func (e notEOF) As(target any) bool   { return errors.As(e.err, target) }
 
 // Error reads like grpc-go's errors. The description of a failure that this
-// process detected opens with the circumstance's id.
+// process detected opens with the circumstance's id, and ends with the peer's
+// address, else the client's target or the method, unless it names it already.
+// The words of another program's status stand as they came.
 func (f *Fault) Error() string {
-	return fmt.Sprintf("rpc error: code = %s desc = %s", f.code, f.message)
+	text := fmt.Sprintf("rpc error: code = %s desc = %s", f.code, f.message)
+	if at := f.whereabouts(); at != "" && !f.verbatim && !strings.Contains(f.message, at) {
+		return text + " (" + at + ")"
+	}
+	return text
+}
+
+// whereabouts is the nearest that is known of where it happened.
+func (f *Fault) whereabouts() string {
+	if f.evidence == nil {
+		return ""
+	}
+	return cmp.Or(f.evidence.Address, f.evidence.Target, f.evidence.Method)
 }
 
 // Proto returns the failure as google.rpc.Status, its message made valid UTF-8

@@ -246,7 +246,7 @@ func (k *call) decompressFault(err error) *fault.Fault {
 func (k *call) reply(m any) {
 	buf, sizes, err := k.codec.Encode(m, k.answer, k.conn.srv.sendMax)
 	if err != nil {
-		k.finish(k.raise(err))
+		k.finish(k.raise(k.own(err)))
 		return
 	}
 	defer buf.Free()
@@ -341,12 +341,36 @@ func (k *call) conclude(st wire.Status, headers bool, header, trailer []hpack.Fi
 // raise remembers a fault that this call's own methods return: the caller may
 // read it as it is.
 func (k *call) raise(err error) error {
+	f, ok := err.(*fault.Fault)
+	if !ok {
+		return err
+	}
+	f = k.located(f)
+	k.ctx.mu.Lock()
+	k.raised = f
+	k.ctx.mu.Unlock()
+	return f
+}
+
+// own adds to a fault of the handler's own answer that it ran.
+func (k *call) own(err error) error {
 	if f, ok := err.(*fault.Fault); ok {
-		k.ctx.mu.Lock()
-		k.raised = f
-		k.ctx.mu.Unlock()
+		return f.WithProcessed(k.ran())
 	}
 	return err
+}
+
+// located adds whose call it was, for observers on this side.
+func (k *call) located(f *fault.Fault) *fault.Fault {
+	ev := f.Evidence()
+	if ev.Address != "" && ev.Method != "" {
+		return f
+	}
+	ev.Address, ev.Local, ev.Stream = addr(k.conn.peer.Addr), addr(k.conn.peer.LocalAddr), k.ID()
+	if ev.Method == "" {
+		ev.Method = clip(k.Head().Path)
+	}
+	return f.WithEvidence(ev)
 }
 
 // release ends the call's life on its worker.

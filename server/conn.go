@@ -106,6 +106,11 @@ func (c *conn) handshakeFailed(err error) {
 	}
 }
 
+// evidence says between whom the connection is.
+func (c *conn) evidence() *fault.Evidence {
+	return &fault.Evidence{Address: addr(c.peer.Addr), Local: addr(c.peer.LocalAddr)}
+}
+
 func addr(a net.Addr) string {
 	if a == nil {
 		return ""

@@ -188,8 +188,8 @@ func (e *events) Overloaded() *fault.Fault {
 	c := k.conn
 	limit := c.srv.budget.Limit()
 	f := fault.ServerOverloaded.Newf(fault.Args{Side: fault.Local, Processed: fault.No,
-		Evidence: &fault.Evidence{Option: "MaxUndelivered", Limit: limit}},
-		"requests of %d bytes wait for their handlers, which is this server's limit MaxUndelivered", limit)
+		Evidence: &fault.Evidence{Option: "MaxUndeliveredBytes", Limit: limit}},
+		"requests of %d bytes wait for their handlers, which is this server's limit MaxUndeliveredBytes", limit)
 	if !k.dispatched {
 		c.refuse(k, f)
 		return f
@@ -226,7 +226,7 @@ func (e *events) Refused(f *fault.Fault) { (*call)(e).recordRefusal(f) }
 // recordRefusal has observers learn of an answer given without a handler.
 func (k *call) recordRefusal(f *fault.Fault) {
 	if sink := k.conn.srv.cfg.Sink; sink != nil {
-		sink.Record(event.CallRefused{Method: clip(k.Head().Path), Conn: k.conn.id, Stream: k.ID(), Err: f})
+		sink.Record(event.CallRefused{Method: clip(k.Head().Path), Conn: k.conn.id, Stream: k.ID(), Err: k.located(f)})
 	}
 }
 

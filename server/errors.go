@@ -34,7 +34,11 @@ func (k *call) statusOf(err error, raised *fault.Fault) (wire.Status, error) {
 	if f, ok := err.(*fault.Fault); ok && (f == raised || f == k.refusal) {
 		return e.own(f), err
 	}
-	return e.judge(err, raised)
+	st, seen := e.judge(err, raised)
+	if f, ok := seen.(*fault.Fault); ok && seen != err { // made here
+		seen = k.located(f)
+	}
+	return st, seen
 }
 
 // contextFault is the fault of a handler that returned its context's error, or

@@ -42,8 +42,11 @@ func (c *callContext) expiredLocked() *fault.Fault {
 		if c.call != nil {
 			processed = c.call.ran()
 		}
-		c.expired = fault.CallDeadline.Newf(fault.Args{Side: fault.Local, Processed: processed, Cause: context.DeadlineExceeded,
-			Evidence: &fault.Evidence{Method: c.path}}, "the caller's deadline, %v after the request arrived, has passed", c.timeout).
+		ev := &fault.Evidence{Method: c.path}
+		if c.peer != nil {
+			ev.Address, ev.Local = addr(c.peer.Addr), addr(c.peer.LocalAddr)
+		}
+		c.expired = fault.CallDeadline.Newf(fault.Args{Side: fault.Local, Processed: processed, Cause: context.DeadlineExceeded, Evidence: ev}, "the caller's deadline, %v after the request arrived, has passed", c.timeout).
 			WithLedger(c.ledger(c.timeout, true))
 	}
 	return c.expired

@@ -70,7 +70,8 @@ func (c *conn) obey(v verdict) {
 	case retireOld:
 		c.h2.Drain("max_age")
 	case cutOff:
-		a := fault.Args{Side: fault.Local, Processed: fault.Maybe, Evidence: &fault.Evidence{Option: "MaxConnectionAgeGrace"}}
+		a := fault.Args{Side: fault.Local, Processed: fault.Maybe, Evidence: c.evidence()}
+		a.Evidence.Option = "MaxConnectionAgeGrace"
 		f := fault.ServerMaxAge.New(a)
 		c.interrupt(f, f.WithProcessed(fault.No))
 		c.h2.Close(h2.NoError, "max_age")

@@ -275,7 +275,7 @@ func TestUndeliveredBudget(t *testing.T) {
 		return s.Context().Err()
 	}})
 	p := r.peer()
-	want := "server.overloaded: requests of 10000 bytes wait for their handlers, which is this server's limit MaxUndelivered"
+	want := "server.overloaded: requests of 10000 bytes wait for their handlers, which is this server's limit MaxUndeliveredBytes"
 	p.SendRequest(1, false, unaryCall)
 	p.SendData(1, peer.Message(make([]byte, 20000))[:11000], false)
 	p.WantHeaders(1, "grpc-status", "8", "grpc-message", want)

@@ -78,8 +78,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // advance moves on to a later phase, and has connections and listeners follow.
 func (s *Server) advance(to phase) {
 	for _, c := range s.enter(to) {
-		running := fault.ServerStopped.New(fault.Args{Side: fault.Local, Processed: fault.Maybe})
-		waiting := fault.ServerDraining.New(fault.Args{Side: fault.Local, Processed: fault.No})
+		running := fault.ServerStopped.New(fault.Args{Side: fault.Local, Processed: fault.Maybe, Evidence: c.evidence()})
+		waiting := fault.ServerDraining.New(fault.Args{Side: fault.Local, Processed: fault.No, Evidence: c.evidence()})
 		c.interrupt(running, waiting)
 		c.h2.Close(h2.NoError, "server stopped")
 	}

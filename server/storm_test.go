@@ -172,7 +172,7 @@ func TestOverloadedWhileTheHandlerIgnoresIt(t *testing.T) {
 	p.SendRequest(1, false, duplex)
 	<-started
 	p.SendData(1, peer.Message(make([]byte, 200)), false)
-	p.WantHeaders(1, "grpc-status", "8", "grpc-message", "server.overloaded: requests of 100 bytes wait for their handlers, which is this server's limit MaxUndelivered")
+	p.WantHeaders(1, "grpc-status", "8", "grpc-message", "server.overloaded: requests of 100 bytes wait for their handlers, which is this server's limit MaxUndeliveredBytes")
 }
 
 // TestGracefulStopLosesNothing stops the server under load: each call that a

@@ -130,6 +130,7 @@ func (t *transportStream) raiseLocked(err error) error {
 	}
 	f = f.WithProcessed(fault.Yes)
 	if t.call != nil {
+		f = t.call.located(f)
 		t.call.raised = f
 	}
 	return f
@@ -206,7 +207,7 @@ func (s *serverStream) SendMsg(m any) error {
 	k, x := s.k, s.k.ctx
 	buf, sizes, err := k.codec.Encode(m, k.answer, k.conn.srv.sendMax)
 	if err != nil {
-		return s.fail(err)
+		return s.fail(k.own(err))
 	}
 	defer buf.Free()
 	x.mu.Lock()

@@ -141,11 +141,10 @@ func (s *ServerStream) closeFault(err error) *fault.Fault {
 			return fault.CallCancelled.Newf(a, "%s gave the call up (RST_STREAM %v)", ev.Address, se.Code)
 		}
 		a.Code = codes.Internal
-		e := fault.HTTP2Protocol
 		if se.Code == h2.FlowControlError {
-			e = fault.HTTP2FlowControl
+			return fault.HTTP2FlowControl.Newf(a, "%s broke flow control: %s", ev.Address, se.Reason)
 		}
-		return e.Newf(a, "%s broke a rule of HTTP/2: %s", ev.Address, se.Reason)
+		return fault.HTTP2Protocol.Newf(a, "%s broke a rule of HTTP/2: %s", ev.Address, se.Reason)
 	}
 	var ce *h2.ConnError
 	if errors.As(err, &ce) {

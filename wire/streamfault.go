@@ -95,11 +95,10 @@ func (s *ClientStream) streamFault(err error) *fault.Fault {
 	}
 	if se.By == h2.Local {
 		a.Side, a.Code = fault.Remote, codes.Internal
-		e := fault.HTTP2Protocol
 		if se.Code == h2.FlowControlError {
-			e = fault.HTTP2FlowControl
+			return fault.HTTP2FlowControl.Newf(a, "%s broke flow control: %s", ev.Address, se.Reason)
 		}
-		return e.Newf(a, "%s broke a rule of HTTP/2: %s", ev.Address, se.Reason)
+		return fault.HTTP2Protocol.Newf(a, "%s broke a rule of HTTP/2: %s", ev.Address, se.Reason)
 	}
 	a.Side = fault.Remote
 	e, code := ForReset(se.Code)

@@ -83,11 +83,11 @@ var processed = map[fault.ID]string{
 
 	"codec.request-parse":          "**no** for a method that takes one message; **yes** for one that takes a stream, whose handler was running.",
 	"codec.response-parse":         ranHandler,
-	"codec.marshal":                "**no** on the client for the first message: nothing was sent. On the server its handler ran.",
+	"codec.marshal":                "**no** on the client for the first message: nothing was sent. **yes** on the server: its handler ran.",
 	"codec.decompress":             "**yes** on the client. On the server **no** for a method that takes one message, **yes** for one that takes a stream.",
 	"codec.compressor-unsupported": noHandler,
 	"codec.response-compressor":    "**yes** on the client: a message had arrived. On the server **no** for a method that takes one message, **yes** for one that takes a stream.",
-	"codec.too-large":              "**no** for a request's first message, refused by either side. **yes** for an answer that the client refused.",
+	"codec.too-large":              "**no** for a request's first message, refused by either side. **yes** for an answer, which the server did not send or the client refused.",
 	"codec.subtype":                noHandler,
 
 	"call.cancelled":            gaveUp,
@@ -96,16 +96,16 @@ var processed = map[fault.ID]string{
 	"call.closed":               lostStream,
 	"call.credentials":          neverSent,
 	"call.insecure-credentials": neverSent,
-	"call.misuse":               "**no** if nothing was sent, else what is known of the call.",
+	"call.misuse":               "**no** if nothing was sent, else what is known of the call: **maybe**, or **yes** if a message of the answer had arrived. **yes** for what a handler did.",
 	"call.retries-exhausted":    "A rung above the last attempt's circumstance, which has its own; each attempt is listed with what is known of it.",
 	"call.retry-throttled":      "A rung above the attempt's circumstance, which has its own.",
 	"call.retry-pushback":       "A rung above the attempt's circumstance, which has its own.",
 	"call.retry-committed":      "A rung above the attempt's circumstance, which has its own.",
 
 	"server.draining":   noHandler,
-	"server.stopped":    "**maybe**: the handler had begun.",
+	"server.stopped":    "**yes** for a handler that ran; **maybe** behind an interceptor, which may have kept the call from it.",
 	"server.overloaded": "**no**: no handler ran. **yes** in the handler of a stream that was ended for its share.",
-	"server.max-age":    "**maybe** if the handler had begun, else **no**.",
+	"server.max-age":    "**yes** for a handler that ran, **maybe** behind an interceptor, **no** for a call that was still waiting for one.",
 	"server.max-idle":   "**no**: the server had no call in progress.",
 
 	"handler.status":          "**yes** if the code is one that only applications use, if a message of the answer had arrived, or if the server says so; **no** if an interceptor of a Faultline server answered in the handler's place; else **maybe**, since a library or a proxy may have said it.",
