@@ -121,8 +121,9 @@ func HeaderTableSize(bytes uint32) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.HeaderTableSize = bytes })
 }
 
-// ConnectionTimeout bounds a new connection's handshakes, HTTP/2's included.
-// Default 120 s.
+// ConnectionTimeout bounds a new connection's handshakes, HTTP/2's included, and
+// later the time from the first bytes of a header section to its last. Default
+// 120 s.
 func ConnectionTimeout(d time.Duration) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.ConnectionTimeout = d })
 }

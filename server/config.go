@@ -45,7 +45,8 @@ type Config struct {
 	// 4096.
 	HeaderTableSize uint32
 	// ConnectionTimeout bounds a new connection's handshakes, HTTP/2's
-	// included. Default 120 s.
+	// included; what they leave of it is the time from the first bytes of a
+	// header section to its last. Default 120 s.
 	ConnectionTimeout time.Duration
 	// Keepalive says when connections are pinged and retired. Defaults: a ping
 	// after 2 hours without a read (at least 1 s), 20 s for its answer, and no
