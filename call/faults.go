@@ -71,13 +71,17 @@ func ownWords(cause error) string {
 // interrupted is the fault of a call whose context ended while it waited.
 func (c *call) interrupted(waiting string) *fault.Fault {
 	code, cause := endOf(c.ctx)
-	return c.ended(waiting, cause, code, ownWords(cause))
+	return c.ended(waiting, cause, code, ownWords(cause), nil)
 }
 
 // ended is the fault of a call that its context ended, for that cause. What is
-// known of the attempt becomes evidence.
-func (c *call) ended(waiting string, cause error, code codes.Code, words string) *fault.Fault {
+// known of the attempt becomes evidence; pi is what is known of one that got no
+// connection, or nil.
+func (c *call) ended(waiting string, cause error, code codes.Code, words string, pi *channel.PickInterrupted) *fault.Fault {
 	ev, processed := c.observed()
+	if pi != nil {
+		ev.Target, ev.Address = pi.Target, pi.Address
+	}
 	ev.Waiting = waiting
 	a := fault.Args{Code: code, Side: fault.Local, Processed: processed, Cause: cause, Evidence: ev}
 	l := c.ledger(waiting)
@@ -133,9 +137,9 @@ func (c *call) pickFault(err error) *fault.Fault {
 		code, cause := endOf(c.ctx)
 		words := ownWords(cause)
 		if pi.Last == nil {
-			return c.ended(pi.Phase, cause, code, words)
+			return c.ended(pi.Phase, cause, code, words, pi)
 		}
-		f := c.ended(pi.Phase, &contextEnd{cause, pi}, code, words+"; latest failure: "+pi.Last.Message())
+		f := c.ended(pi.Phase, &contextEnd{cause, pi}, code, words+"; latest failure: "+pi.Last.Message(), pi)
 		return f.Above(pi.Last.Entry(), pi.Last.Message())
 	case errors.Is(err, channel.ErrClosed):
 		return fault.CallClosed.New(fault.Args{Side: fault.Local, Processed: fault.No, Cause: err,
@@ -174,7 +178,7 @@ func (c *call) late(f *fault.Fault) *fault.Fault {
 	if !errors.Is(cause, context.DeadlineExceeded) {
 		cause = &contextEnd{err: context.DeadlineExceeded, cause: cause}
 	}
-	g := c.ended(streamWait(c.s), cause, codes.DeadlineExceeded, ownWords(cause))
+	g := c.ended(streamWait(c.s), cause, codes.DeadlineExceeded, ownWords(cause), nil)
 	processed := f.Processed()
 	if c.more != nil && len(c.more.tries) > 0 {
 		processed = worse(c.more.processed, processed)

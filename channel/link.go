@@ -49,7 +49,9 @@ func (s *Subchannel) dial(a *attempt, addr resolver.Address) (*link, *fault.Faul
 	if f != nil {
 		return nil, f
 	}
-	s.advance(a, stageHandshake)
+	if c.cfg.Creds.Info().SecurityProtocol != "insecure" {
+		s.advance(a, stageHandshake)
+	}
 	if kp := c.cfg.Keepalive; kp.Time > 0 {
 		limitSilence(nc, kp.Timeout)
 	}

@@ -56,6 +56,9 @@ type PickInterrupted struct {
 	// Phase is what was waited for at the end, one of fault's phases from
 	// resolve to pick.
 	Phase string
+	// Target is the channel's, and Address the one that was tried last, empty
+	// before.
+	Target, Address string
 	// Cause is context.Cause of the context.
 	Cause error
 }
@@ -225,7 +228,8 @@ func reserved(c codes.Code) bool {
 }
 
 func (c *Channel) interrupted(ctx context.Context) error {
-	return &PickInterrupted{Last: c.cause.Load(), Phase: c.stages.phase(), Cause: context.Cause(ctx)}
+	phase, address := c.stages.now()
+	return &PickInterrupted{Last: c.cause.Load(), Phase: phase, Target: c.target, Address: address, Cause: context.Cause(ctx)}
 }
 
 // toldError is a fault as resolvers' and balancers' callbacks get it. It has

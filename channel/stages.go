@@ -35,6 +35,7 @@ type stages struct {
 	named  bool            // guarded by mu: the resolver has delivered addresses
 	marks  []mark          // guarded by mu: the latest maxMarks at least
 	before string          // guarded by mu: the phase before the first mark
+	tried  string          // guarded by mu: the address of the latest attempt
 }
 
 // mark is the beginning of a phase.
@@ -87,11 +88,19 @@ func (s *stages) markLocked() {
 	s.marks = append(s.marks, mark{time.Now(), phase})
 }
 
-// phase is the phase of a call that waits at this moment.
-func (s *stages) phase() string {
+// now is the phase of a call that waits at this moment, and the address that
+// was tried last.
+func (s *stages) now() (phase, address string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.phaseLocked()
+	return s.phaseLocked(), s.tried
+}
+
+// try notes the address of an attempt.
+func (s *stages) try(address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tried = address
 }
 
 // spent adds to l what a call waited for that needed a connection from one

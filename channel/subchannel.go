@@ -185,6 +185,7 @@ func (s *Subchannel) run(a *attempt, addrs []resolver.Address) {
 	var last *fault.Fault
 	for _, addr := range addrs {
 		s.advance(a, stageConnect)
+		s.c.stages.try(addr.Addr)
 		l, f := s.dial(a, addr)
 		if f == nil {
 			if f = l.serve(); f == nil {
