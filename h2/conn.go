@@ -18,6 +18,7 @@ import (
 // except Run, which is called once and is the reader.
 type Conn struct {
 	nc     net.Conn
+	sock   *socket // nc without waiting, nil where that cannot be
 	cfg    Config
 	h      ConnHandler
 	server bool
@@ -81,7 +82,7 @@ func NewServer(nc net.Conn, cfg Config, h ConnHandler) *Conn {
 
 func newConn(nc net.Conn, cfg Config, h ConnHandler) *Conn {
 	cfg = cfg.withDefaults()
-	c := &Conn{nc: nc, cfg: cfg, h: h, done: make(chan struct{}), born: time.Now().Add(-1)}
+	c := &Conn{nc: nc, sock: newSocket(nc), cfg: cfg, h: h, done: make(chan struct{}), born: time.Now().Add(-1)}
 	c.peer = peerState{
 		enc:          hpack.NewEncoder(),
 		connWindow:   initialWindow,

@@ -72,7 +72,7 @@ func (c *Conn) readAll() *ConnError {
 	r := &c.rd
 	r.buf = newReadBuf(0)
 	for {
-		n, err := c.nc.Read(r.buf.b[r.fill:])
+		n, err := c.read(r.buf.b[r.fill:])
 		if n > 0 {
 			c.activity.Add(1)
 			if !c.server {
@@ -106,8 +106,23 @@ func (c *Conn) readFailed(err error) *ConnError {
 	return e
 }
 
+// read waits for bytes.
+func (c *Conn) read(b []byte) (int, error) {
+	if c.sock != nil {
+		return c.sock.read(b)
+	}
+	return c.nc.Read(b)
+}
+
 // batch takes the n bytes just read.
 func (c *Conn) batch(n int) *ConnError {
+	c.out.corked.Store(true)
+	err := c.take(n)
+	c.uncork()
+	return err
+}
+
+func (c *Conn) take(n int) *ConnError {
 	r := &c.rd
 	r.fill += n
 	filled := r.fill == len(r.buf.b)

@@ -59,7 +59,6 @@ type outbox struct {
 	armed   bool          // a timer waits for quietTime to pass
 	replies int           // bytes of acknowledgements and resets in b
 	wake    chan struct{} // the writer goroutine's; nil while there is none
-	try     *tryWriter    // nil where a write may block
 	// exact means that a failed Write reports exactly what left the process.
 	exact bool
 	// Byte positions in the whole outgoing stream, for Stream.Sent.
@@ -68,7 +67,6 @@ type outbox struct {
 }
 
 func (o *outbox) init(nc net.Conn) {
-	o.try = newTryWriter(nc)
 	switch nc.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		o.exact = true
@@ -149,7 +147,7 @@ func (c *Conn) uncork() {
 
 // ownWriteLocked reports whether a sender may write the buffer itself.
 func (c *Conn) ownWriteLocked() bool {
-	return c.out.try != nil && len(c.out.b) <= maxOwnWrite && c.life.phase == active
+	return c.sock != nil && len(c.out.b) <= maxOwnWrite && c.life.phase == active
 }
 
 // writeOwnLocked writes what the socket has room for.
@@ -160,7 +158,7 @@ func (c *Conn) writeOwnLocked() {
 	c.out.replies = 0
 	c.out.flushes++
 	c.mu.Unlock()
-	n := c.out.try.write(b)
+	n := c.sock.tryWrite(b)
 	c.mu.Lock()
 	if rest := b[n:]; len(rest) > 0 {
 		c.out.taken -= uint64(len(rest))
