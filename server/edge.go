@@ -38,7 +38,8 @@ import (
 type edge struct {
 	method          string
 	trusted         bool
-	ran             fault.Processed // whether a handler did
+	ran             fault.Processed // whether a handler did: yes or maybe
+	sealed          bool            // an interceptor answered, and no handler will run any more
 	elapsed, budget time.Duration
 	timed           bool
 	passed          []string // trail that the handler passed on by hand, with SetTrailer
@@ -75,6 +76,9 @@ func (e *edge) judge(err error, raised *fault.Fault) (wire.Status, error) {
 		return e.unplanned(err)
 	}
 	hop := fault.Hop{ID: fault.HandlerStatus.ID, Layer: fault.LayerHandler, Code: s.Code(), Side: fault.Local, Processed: e.ran}
+	if e.sealed && s.Cause() == nil { // any other status may come from where the interceptor had the call handled
+		hop.Processed = fault.No
+	}
 	f := s.Fault()
 	same := f != nil && f.Code() == s.Code() && f.Message() == s.Message()
 	behind := f

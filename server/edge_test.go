@@ -227,8 +227,19 @@ func TestInterceptorsThatRefuse(t *testing.T) {
 		{"refuses", func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
 			return nil, status.Error(codes.Unavailable, "not today")
 		}, fault.No, false},
-		{"refuses with no status", func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) { return nil, no }, fault.No, false},
-		{"panics", func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) { panic("boom") }, fault.No, false},
+		{"refuses by policy", func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
+			return nil, fault.PolicyPermission.New(fault.Args{Processed: fault.No})
+		}, fault.No, false},
+		// It may have had the call handled elsewhere.
+		{"forwards", func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) { return nil, inside() }, fault.Maybe, false},
+		{"forwards with grpc-go", func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
+			return nil, grpcstatus.Error(codes.Unavailable, "theirs")
+		}, fault.Maybe, false},
+		{"has a cause", func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
+			return nil, status.Wrap(no, codes.Unavailable, "not today")
+		}, fault.Maybe, false},
+		{"returns no status", func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) { return nil, no }, fault.Maybe, false},
+		{"panics", func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) { panic("boom") }, fault.Maybe, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			ran := false

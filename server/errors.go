@@ -27,6 +27,9 @@ func (k *call) statusOf(err error, raised *fault.Fault) (wire.Status, error) {
 		return wire.Status{}, nil
 	}
 	e := edge{method: k.ctx.path, trusted: k.conn.trusted, ran: k.handlerRan(), passed: k.passed, mask: k.mask, context: k.contextFault}
+	if e.ran == fault.No {
+		e.ran, e.sealed = fault.Maybe, true
+	}
 	e.elapsed = k.conn.srv.now() - k.arrived
 	if x := k.ctx; !x.deadline.IsZero() {
 		e.timed, e.budget = true, time.Until(x.deadline)
@@ -108,7 +111,11 @@ func (k *call) crashed(value any) error {
 	if value == nil {
 		summary = "the handler ended its goroutine"
 	}
-	return k.raise(fault.HandlerPanic.Newf(fault.Args{Side: fault.Local, Processed: k.handlerRan(),
+	processed := k.handlerRan()
+	if processed == fault.No { // an interceptor's panic: it may have had the call handled elsewhere
+		processed = fault.Maybe
+	}
+	return k.raise(fault.HandlerPanic.Newf(fault.Args{Side: fault.Local, Processed: processed,
 		Evidence: &fault.Evidence{Method: clip(k.ctx.path), Reference: ref}}, "%s; reference %s", summary, ref))
 }
 
