@@ -55,6 +55,9 @@ func (e *edge) own(f *fault.Fault) wire.Status {
 	st := statusOfFault(f)
 	hop := fault.NewHop(e.method, f)
 	hop.Processed = e.processed(f)
+	if e.sealed && f.Entry() == fault.HandlerPanic { // an interceptor's
+		hop.Processed = e.ran
+	}
 	st.Trail = e.trail(hop, nil, "")
 	return st
 }
@@ -135,12 +138,14 @@ func (e *edge) unplanned(err error) (wire.Status, error) {
 		f = fault.HandlerNotStatus.Newf(fault.Args{Side: fault.Local, Cause: err, Evidence: &fault.Evidence{Method: clip(e.method), Reference: ref}},
 			"%s; reference %s", fault.HandlerNotStatus.Summary, ref)
 	}
-	f = f.WithProcessed(e.ran)
 	hop := fault.NewHop(e.method, f)
-	hop.Text = text
+	hop.Text, hop.Processed = text, e.ran
 	st := statusOfFault(f)
 	st.Trail = e.trail(hop, nil, st.Message)
-	return st, f
+	if e.sealed { // here none did
+		return st, f.WithProcessed(fault.No)
+	}
+	return st, f.WithProcessed(e.ran)
 }
 
 // trail is what the caller gets of the trail. behind is where the error came

@@ -111,11 +111,7 @@ func (k *call) crashed(value any) error {
 	if value == nil {
 		summary = "the handler ended its goroutine"
 	}
-	processed := k.handlerRan()
-	if processed == fault.No { // an interceptor's panic: it may have had the call handled elsewhere
-		processed = fault.Maybe
-	}
-	return k.raise(fault.HandlerPanic.Newf(fault.Args{Side: fault.Local, Processed: processed,
+	return k.raise(fault.HandlerPanic.Newf(fault.Args{Side: fault.Local, Processed: k.handlerRan(),
 		Evidence: &fault.Evidence{Method: clip(k.ctx.path), Reference: ref}}, "%s; reference %s", summary, ref))
 }
 
