@@ -231,7 +231,9 @@ func TestInterceptorsThatRefuse(t *testing.T) {
 			return nil, fault.PolicyPermission.New(fault.Args{Processed: fault.No})
 		}, fault.No, false},
 		// It may have had the call handled elsewhere.
-		{"forwards", func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) { return nil, inside() }, fault.Maybe, false},
+		{"forwards", func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
+			return nil, inside()
+		}, fault.Maybe, false},
 		{"forwards with grpc-go", func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
 			return nil, grpcstatus.Error(codes.Unavailable, "theirs")
 		}, fault.Maybe, false},
