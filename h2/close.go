@@ -244,6 +244,12 @@ func (c *Conn) fatal(err *ConnError) {
 	}
 	c.mu.Lock()
 	c.life.linger = true
+	if !c.server {
+		c.withdrawLocked()
+		if c.life.phase == closing { // it may have been among them
+			c.sendGoAwayLocked(c.lastID, c.life.err.Code, c.life.err.Reason)
+		}
+	}
 	c.closeLocked(err, true)
 	c.mu.Unlock()
 	c.tellStreams()

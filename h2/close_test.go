@@ -3,6 +3,7 @@
 package h2
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -315,6 +316,60 @@ func TestSentAtEveryByte(t *testing.T) {
 	}
 	if total < 100 || total == 1<<20 {
 		t.Errorf("only %d bytes were tried", total)
+	}
+}
+
+// A stream that was told of its connection's end as unsent is never sent
+// afterwards, however long the peer takes to make room: GOAWAY is all that
+// still leaves.
+func TestViolationWithdrawsWhatHasNotLeft(t *testing.T) {
+	for room := 60; room < 200; room++ {
+		inBubble(t, func(t *testing.T) {
+			cn, sn := simnet.Pipe(simnet.Options{Buffer: room})
+			d := &dialogue{t: t}
+			d.c = NewClient(cn, Config{}, d)
+			go d.c.Run()
+			var all []*testStream
+			for range 5 {
+				s := &testStream{}
+				s.Attach(s)
+				all = append(all, s)
+				if err := d.c.Open(&s.Stream, Header{Fixed: request}, nil, true, nil); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait() // the writer hangs from some stream on
+			}
+			bad := frame.AppendWindowUpdate(frame.AppendSettings(nil), 0, 0)
+			if _, err := sn.Write(bad); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			told := make([]bool, len(all))
+			for i, s := range all {
+				if _, _, _, err := s.saw(); err == nil {
+					t.Errorf("room for %d: stream %d was not told", room, 2*i+1)
+				}
+				told[i] = s.Sent()
+			}
+			b, err := io.ReadAll(sn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sn.Close()
+			d.end()
+			whole := headersIn(b)
+			for i, s := range all {
+				if id := uint32(2*i + 1); !told[i] && whole[id] || s.Sent() != whole[id] {
+					t.Errorf("room for %d: stream %d: Sent %v when it was told and %v later, the peer has its HEADERS: %v", room, id, told[i], s.Sent(), whole[id])
+				}
+			}
+			if room < 120 && whole[9] {
+				t.Errorf("room for %d: nothing was withdrawn", room)
+			}
+			if want := frame.AppendGoAway(nil, 0, codeProtocol, d.ended.Reason); !bytes.HasSuffix(b, want) {
+				t.Errorf("room for %d: the last frame is not GOAWAY: %q", room, b[max(0, len(b)-60):])
+			}
+		})
 	}
 }
 

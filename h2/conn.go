@@ -63,6 +63,7 @@ func NewClient(nc net.Conn, cfg Config, h ConnHandler) *Conn {
 	c.nextID = 1
 	c.mu.Lock()
 	c.out.b = append(c.out.b, frame.Preface...)
+	c.out.head = len(frame.Preface)
 	c.greetLocked()
 	c.mu.Unlock()
 	return c

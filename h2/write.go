@@ -61,6 +61,12 @@ type outbox struct {
 	wake    chan struct{} // the writer goroutine's; nil while there is none
 	// exact means that a failed Write reports exactly what left the process.
 	exact bool
+	// head is how many bytes at the front of b belong to a frame, or to the
+	// preface, whose beginning has been handed to Write already.
+	head int
+	// begunOnly is set when the connection broke down and its streams have been
+	// told: frames that have not begun to leave never do, see withdrawLocked.
+	begunOnly bool
 	// Byte positions in the whole outgoing stream, for Stream.Sent.
 	taken   uint64 // handed to Write
 	flushes uint64
@@ -150,18 +156,42 @@ func (c *Conn) ownWriteLocked() bool {
 	return c.sock != nil && len(c.out.b) <= maxOwnWrite && c.life.phase == active
 }
 
-// writeOwnLocked writes what the socket has room for.
-func (c *Conn) writeOwnLocked() {
-	b := c.out.b
-	c.out.b, c.out.spare = c.out.spare[:0], nil
+// takeLocked takes the buffer, to write it. head is as in outbox.
+func (c *Conn) takeLocked() (b []byte, head int) {
+	b, head = c.out.b, c.out.head
+	c.out.b, c.out.spare, c.out.head = c.out.spare[:0], nil, 0
 	c.out.taken += uint64(len(b))
 	c.out.replies = 0
 	c.out.flushes++
+	return b, head
+}
+
+// withdrawLocked takes back all frames that have not begun to leave: the streams
+// of a connection that broke down are told at once, and one whose HEADERS have
+// not left then is one that the peer must never see.
+func (c *Conn) withdrawLocked() {
+	c.out.begunOnly = true
+	c.out.b = c.out.b[:c.out.head]
+	left := c.out.end()
+	c.streams.each(func(s *Stream) {
+		if s.headEnd > left {
+			s.headEnd = 0
+		}
+	})
+}
+
+// writeOwnLocked writes what the socket has room for.
+func (c *Conn) writeOwnLocked() {
+	b, head := c.takeLocked()
 	c.mu.Unlock()
 	n := c.sock.tryWrite(b)
 	c.mu.Lock()
 	if rest := b[n:]; len(rest) > 0 {
 		c.out.taken -= uint64(len(rest))
+		c.out.head = frame.Boundary(b, head, n) - n
+		if c.out.begunOnly {
+			rest = rest[:c.out.head]
+		}
 		c.out.b = append(append([]byte(nil), rest...), c.out.b...)
 	}
 	c.out.spare = b[:0]
@@ -192,11 +222,7 @@ func (c *Conn) writeLoop(wake <-chan struct{}) {
 
 // writeLocked writes one buffer, letting go of the lock meanwhile.
 func (c *Conn) writeLocked() bool {
-	b := c.out.b
-	c.out.b, c.out.spare = c.out.spare[:0], nil
-	c.out.taken += uint64(len(b))
-	c.out.replies = 0
-	c.out.flushes++
+	b, _ := c.takeLocked()
 	c.passTurnLocked() // the next buffer fills while this one is written
 	c.mu.Unlock()
 	n, err := c.nc.Write(b)

@@ -42,6 +42,15 @@ func AppendHeader(dst []byte, length int, typ Type, flags Flags, stream uint32) 
 		byte(stream>>24)&0x7f, byte(stream>>16), byte(stream>>8), byte(stream))
 }
 
+// Boundary returns the first offset in b from n on at which a frame ends or
+// begins. b holds whole frames from offset head on.
+func Boundary(b []byte, head, n int) int {
+	for head < n {
+		head += HeaderLen + int(ParseHeader(b[head:]).Length)
+	}
+	return head
+}
+
 // Setting is one pair of a SETTINGS frame.
 type Setting struct {
 	ID    SettingID

@@ -69,6 +69,20 @@ func TestHeader(t *testing.T) {
 }
 
 // TestAppend compares what we append with what x/net's Framer writes.
+func TestBoundary(t *testing.T) {
+	b := []byte("PRI")
+	b = AppendSettings(b)             // 3 to 12
+	b = AppendRSTStream(b, 1, Cancel) // 12 to 25
+	for n, want := range []int{3, 3, 3, 3, 12, 12, 12, 12, 12, 12, 12, 12, 12, 25, 25} {
+		if got := Boundary(b, 3, n); got != want {
+			t.Errorf("Boundary(%d) = %d, want %d", n, got, want)
+		}
+	}
+	if got := Boundary(b, 3, len(b)); got != len(b) {
+		t.Errorf("at the end: %d", got)
+	}
+}
+
 func TestAppend(t *testing.T) {
 	var buf bytes.Buffer
 	fr := http2.NewFramer(&buf, nil)
