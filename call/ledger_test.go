@@ -35,7 +35,6 @@ type scene struct {
 	target  string // default passthrough
 	config  string // service config
 	caller  Config
-	net     simnet.Options
 	script  func(*peer.Peer) error // nil: nobody answers the connection
 	server  peer.Options
 	lead    time.Duration // between Connect and the call; 0: the call connects
