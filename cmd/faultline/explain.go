@@ -19,15 +19,17 @@ const explainHelp = `explain says what a failure means and what to do about it. 
   the id of a circumstance  its page: cause, remedy, codes, who raises it,
                             whether a handler may have run, and where the
                             specification says so
-  a status code             UNAVAILABLE, Unavailable or 14: what it means, and
-                            the circumstances that carry it
+  a status code             UNAVAILABLE, Unavailable, 14 or "code = 14": what
+                            it means, and the circumstances that carry it
   an error text             pasted whole, in quotes, or "-" to read it from
                             standard input: which circumstances it can mean,
                             the likeliest first, and how to tell them apart
 
 Texts of grpc-go, grpc-java, grpc-js, C-core (Python, Ruby, C++), grpc-dotnet,
-connect-go, tonic, nginx and Envoy are recognized, and Faultline's own by the id
-they carry. Nothing is contacted.
+connect-go and connect-es, tonic, nginx, Envoy, grpcurl, load balancers and
+clouds are recognized, in a log's JSON, in colours or wrapped as well, and
+Faultline's own by the id they carry. A text that no phrase fits is explained
+by its code. Nothing is contacted.
 
 The exit status is 0, 1 if nothing in the text is known, and 2 if the command
 line is wrong.

@@ -12,6 +12,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/faultline-rpc/faultline/fault"
@@ -37,7 +38,8 @@ type Phrase struct {
 	// Means are the circumstances, the likeliest first.
 	Means []Meaning `json:"means"`
 
-	exp *regexp.Regexp
+	exp     *regexp.Regexp
+	needles []string
 }
 
 // Meaning is one circumstance that a phrase can stand for.
@@ -72,6 +74,9 @@ func read() ([]Phrase, error) {
 			if some[i].exp, err = regexp.Compile("(?i)" + some[i].Pattern); err != nil {
 				return nil, fmt.Errorf("%s: %w", path.Base(name), err)
 			}
+			if some[i].needles, err = needlesOf(some[i].Pattern); err != nil {
+				return nil, fmt.Errorf("%s: %w", path.Base(name), err)
+			}
 		}
 		all = append(all, some...)
 	}
@@ -92,11 +97,20 @@ func find(text string) ([]Match, error) {
 		return nil, err
 	}
 	var all []Match
+	low := strings.ToLower(text)
 	for i := range book {
+		if !book[i].may(low) {
+			continue
+		}
 		if found := book[i].exp.FindString(text); found != "" {
 			all = append(all, Match{&book[i], found})
 		}
 	}
+	sortMatches(all)
+	return all, nil
+}
+
+func sortMatches(all []Match) {
 	slices.SortStableFunc(all, func(a, b Match) int {
 		switch {
 		case a.Phrase.Wrapper != b.Phrase.Wrapper && a.Phrase.Wrapper:
@@ -106,5 +120,4 @@ func find(text string) ([]Match, error) {
 		}
 		return cmp.Or(b.Phrase.Weight-a.Phrase.Weight, len(b.Found)-len(a.Found))
 	})
-	return all, nil
 }

@@ -33,8 +33,9 @@ type Result struct {
 	// Phrases are what was recognized in a text, the most telling first.
 	Phrases []Recognized `json:"phrases,omitempty"`
 	// Candidates are the circumstances a text can mean, the likeliest first.
+	// Without Phrases they are what its code suggests.
 	Candidates []Candidate `json:"candidates,omitempty"`
-	// Nearest is an id like the one asked for.
+	// Nearest is an id, or a code's name, like the one asked for.
 	Nearest string `json:"nearest,omitempty"`
 }
 
@@ -91,7 +92,7 @@ type Listed struct {
 // Explain says what is known of input: an id, a code's name or number, or an
 // error text of any gRPC stack.
 func Explain(input string) (Result, error) {
-	text := strings.TrimSpace(input)
+	text := clean(input)
 	if e := fault.Lookup(fault.ID(strings.ToLower(text))); e != nil {
 		return Result{Kind: KindCircumstance, Circumstance: pageOf(e)}, nil
 	}
@@ -113,9 +114,12 @@ func explainText(text string) (Result, error) {
 	if len(res.Candidates) > 0 {
 		return res, nil // nothing can say it better
 	}
-	found, err := find(text)
+	found, err := search(text)
 	if err != nil {
 		return res, err
+	}
+	if code, ok := CodeIn(text); ok && len(found) > 0 && foreign(text, code, found[0].Phrase.Means[0].ID) {
+		res.add(passedOn(code), false)
 	}
 	for _, m := range found {
 		res.Phrases = append(res.Phrases, Recognized{m.Found, m.Phrase.From, m.Phrase.Source})
@@ -126,9 +130,13 @@ func explainText(text string) (Result, error) {
 			res.add(means, false)
 		}
 	}
-	if len(res.Candidates) == 0 && res.Code == nil {
+	switch {
+	case len(res.Candidates) > 0:
+	case res.Code != nil:
+		res.suggest(codes.Code(res.Code.Number))
+	default:
 		res.Kind = KindUnknown
-		res.Nearest = near.Name(text, ids())
+		res.Nearest = near.Name(text, names())
 	}
 	return res, nil
 }
@@ -159,10 +167,16 @@ func ownIDs(text string) []fault.ID {
 	return ids
 }
 
-func ids() []string {
+// names are what may be asked for by name.
+func names() []string {
 	var all []string
 	for _, e := range fault.Catalogue() {
 		all = append(all, string(e.ID))
+	}
+	for _, c := range codes.All() {
+		if c != codes.OK { // too short to be like anything
+			all = append(all, codes.Name(c))
+		}
 	}
 	return all
 }
@@ -223,42 +237,4 @@ func codePage(c codes.Code) *CodePage {
 		}
 	}
 	return p
-}
-
-// parseCode reads a code's name in any spelling, or its number.
-func parseCode(text string) (codes.Code, bool) {
-	c, err := codes.Parse(strings.TrimPrefix(text, "StatusCode."))
-	return c, err == nil
-}
-
-// codeShapes are how the stacks write a code; what is found first is taken.
-var codeShapes = []*regexp.Regexp{
-	regexp.MustCompile(`code = (\w+)`),                                     // grpc-go
-	regexp.MustCompile(`Code: (\w+)`),                                      // grpcurl
-	regexp.MustCompile(`StatusCode(?:\.|=)"?(\w+)`),                        // Python, C#
-	regexp.MustCompile(`GRPC::(\w+)`),                                      // Ruby
-	regexp.MustCompile(`\b\d{1,2} ([A-Z][A-Z_]+):`),                        // grpc-js
-	regexp.MustCompile(`status: (\w+)`),                                    // tonic
-	regexp.MustCompile(`[Cc]ode[:=] ?"?([A-Za-z_]+)`),                      // Java's Status{code=...}, JSON
-	regexp.MustCompile(`\b([A-Z]{5,}(?:_[A-Z]+)*)\b`),                      // Java's exception
-	regexp.MustCompile(`(?m)^(?:\w+: )*([a-z]+(?:_[a-z]+)*): `),            // connect-go
-	regexp.MustCompile(`grpc[-_]status["']?[:= ]+"?(\d{1,2})\b`),           // headers
-	regexp.MustCompile(`\b(?:RpcException|RpcError|ConnectError)\W+(\w+)`), // others
-}
-
-// inner is how C-core writes an error within an error: UNKNOWN there is not
-// the call's code.
-var inner = regexp.MustCompile(`(last error: |debug_error_string = "|\[)UNKNOWN:`)
-
-// CodeIn finds the code that an error text names.
-func CodeIn(text string) (codes.Code, bool) {
-	text = inner.ReplaceAllString(text, "$1")
-	for _, shape := range codeShapes {
-		for _, m := range shape.FindAllStringSubmatch(text, -1) {
-			if c, ok := parseCode(m[1]); ok && c != codes.OK {
-				return c, true
-			}
-		}
-	}
-	return 0, false
 }

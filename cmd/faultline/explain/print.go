@@ -96,11 +96,6 @@ func (p *printer) text(r Result) {
 	if r.Code != nil {
 		p.para("code", fmt.Sprintf("%s (%d): %s", r.Code.Name, r.Code.Number, r.Code.Meaning))
 	}
-	if len(r.Candidates) == 0 {
-		p.WriteString("\nThe text itself is not in the phrase book. What carries this code:\n\n")
-		p.list(r.Code.Circumstances)
-		return
-	}
 	p.WriteString("\n" + heading(r) + "\n")
 	for i, c := range r.Candidates {
 		fmt.Fprintf(p, "\n%d. %s: %s\n", i+1, c.ID, c.Summary)
@@ -121,6 +116,8 @@ func saidBy(stacks []string) string {
 
 func heading(r Result) string {
 	switch {
+	case len(r.Phrases) == 0:
+		return "The text is not in the phrase book. Its code suggests, the likeliest first\n(faultline explain " + r.Code.Name + " lists all that carry it):"
 	case r.Candidates[0].Certain:
 		return "The text names what went wrong:"
 	case len(r.Candidates) == 1:
