@@ -9,29 +9,35 @@ import (
 	"unsafe"
 )
 
-// The scheduler is not told of these calls, which do not block: telling it
-// costs more than a small read, and wakes a thread of its own where the program
-// was idle. MSG_DONTWAIT keeps that true for a socket that somebody put into
-// blocking mode, as os.File.Fd does to all descriptors of one: a call that
-// waited here would stop the whole program.
+// MSG_DONTWAIT keeps these calls from blocking even on a socket that somebody
+// put into blocking mode, as os.File.Fd does to all descriptors of one.
 
+// readOnce does not tell the scheduler, which costs more than a small read.
 func readOnce(fd uintptr, b []byte) (int, error) {
-	return once(syscall.SYS_RECVFROM, fd, b, syscall.MSG_DONTWAIT)
-}
-
-func writeOnce(fd uintptr, b []byte) (int, error) {
-	return once(syscall.SYS_SENDTO, fd, b, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
-}
-
-func once(trap, fd uintptr, b []byte, flags uintptr) (int, error) {
 	for {
-		n, _, e := syscall.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
-		switch e {
-		case 0:
-			return int(n), nil
-		case syscall.EINTR:
-			continue
+		n, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), syscall.MSG_DONTWAIT, 0, 0)
+		if e != syscall.EINTR {
+			return transferred(n, e)
 		}
+	}
+}
+
+// writeOnce tells the scheduler: a write takes longer, on loopback as long as
+// the peer's kernel needs to receive it, and others may run meanwhile. Where the
+// program is idle otherwise this keeps its threads awake, and the answer is
+// noticed sooner.
+func writeOnce(fd uintptr, b []byte) (int, error) {
+	for {
+		n, _, e := syscall.Syscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
+		if e != syscall.EINTR {
+			return transferred(n, e)
+		}
+	}
+}
+
+func transferred(n uintptr, e syscall.Errno) (int, error) {
+	if e != 0 {
 		return 0, e
 	}
+	return int(n), nil
 }

@@ -12,9 +12,8 @@ import (
 	"syscall"
 )
 
-// socket is a connection's descriptor, which does not block: its reads and
-// writes need not be announced to the scheduler, and a write need not wait for
-// room. One goroutine may read while another writes.
+// socket is a connection's descriptor, for reads and writes that never wait in
+// the kernel. One goroutine may read while another writes.
 type socket struct {
 	nc net.Conn
 	rc syscall.RawConn
