@@ -228,7 +228,8 @@ func TestOlderOptions(t *testing.T) {
 					}
 					e.mu.Lock()
 					defer e.mu.Unlock()
-					if e.request != tc.request || e.respond != tc.respond {
+					early := err != nil && clientName == "grpc-go" && tc.request == "" // it sends headers before it compresses: they may arrive
+					if e.request != tc.request && !early || e.respond != tc.respond {
 						t.Errorf("grpc-encoding %q, answered by %q, want %q and %q", e.request, e.respond, tc.request, tc.respond)
 					}
 				})

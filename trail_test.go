@@ -341,3 +341,32 @@ func TestForgedTrails(t *testing.T) {
 		<-done
 	}
 }
+
+// What grpc-go's client shows its program of the trailers has no trail: the
+// program may copy them to a caller who must not read it.
+func TestTrailersOfGRPCGoHaveNoTrail(t *testing.T) {
+	for _, stream := range []bool{false, true} {
+		addrs := build(t, []stack{ours, ours}, stream, []func(*peer.Peer) bool{faultline.LocalPeer}, func(ctx context.Context) error {
+			_ = grpc.SetTrailer(ctx, metadata.Pairs("k", "v"))
+			return status.Error(codes.Aborted, "again")
+		}, unread)
+		cc := connect(t, trailGo, addrs[1]).(*grpc.ClientConn)
+		var md, late metadata.MD
+		var err error
+		if stream {
+			s, e := cc.NewStream(timeout(t), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/"+serviceName(1)+"/Flow", grpc.Trailer(&late))
+			if e != nil {
+				t.Fatal(e)
+			}
+			err = s.RecvMsg(&emptypb.Empty{})
+			md = s.Trailer()
+		} else {
+			err = cc.Invoke(timeout(t), "/"+serviceName(1)+"/Do", &emptypb.Empty{}, &emptypb.Empty{}, grpc.Trailer(&md))
+			late = md
+		}
+		f, _ := fault.From(err)
+		if len(f.Trail()) != 1 || len(md[fault.TrailKey])+len(late[fault.TrailKey]) != 0 || md.Get("k")[0] != "v" || late.Get("k")[0] != "v" {
+			t.Errorf("stream %v: %v, trailers %v and %v", stream, err, md, late)
+		}
+	}
+}

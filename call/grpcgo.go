@@ -20,7 +20,18 @@ func UnaryTrail(ctx context.Context, method string, req, reply any, cc *grpc.Cli
 	var md metadata.MD
 	var at peer.Peer
 	err := invoker(ctx, method, req, reply, cc, append(opts[:len(opts):len(opts)], grpc.Trailer(&md), grpc.Peer(&at))...)
+	conceal(opts)
 	return withTrail(err, method, md, &at, 0)
+}
+
+// conceal takes a trail out of the trailers that the program asked for: it may
+// copy them to a caller who must not read it. Those of a [Caller] have none.
+func conceal(opts []grpc.CallOption) {
+	for _, o := range opts {
+		if t, ok := o.(grpc.TrailerCallOption); ok && t.TrailerAddr != nil {
+			delete(*t.TrailerAddr, fault.TrailKey)
+		}
+	}
 }
 
 // StreamTrail is [UnaryTrail] for streams.
@@ -29,14 +40,25 @@ func StreamTrail(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn
 	if err != nil {
 		return nil, err
 	}
-	return &trailStream{ClientStream: s, method: method}, nil
+	return &trailStream{ClientStream: s, method: method, opts: opts}, nil
 }
 
 // trailStream is a stream of grpc-go whose end may come with a trail.
 type trailStream struct {
 	grpc.ClientStream
 	method   string
+	opts     []grpc.CallOption
 	messages int64 // received
+}
+
+// Trailer implements grpc.ClientStream.
+func (s *trailStream) Trailer() metadata.MD {
+	md := s.ClientStream.Trailer()
+	if len(md[fault.TrailKey]) > 0 {
+		md = md.Copy()
+		delete(md, fault.TrailKey)
+	}
+	return md
 }
 
 // RecvMsg implements grpc.ClientStream.
@@ -50,7 +72,9 @@ func (s *trailStream) RecvMsg(m any) error {
 		return err
 	}
 	at, _ := peer.FromContext(s.Context())
-	return withTrail(err, s.method, s.Trailer(), at, s.messages)
+	md := s.ClientStream.Trailer().Copy() // grpc-go's own map, which conceal may change
+	conceal(s.opts)
+	return withTrail(err, s.method, md, at, s.messages)
 }
 
 // withTrail is err with the trail that came in trailers of grpc-go's.

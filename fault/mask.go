@@ -24,13 +24,16 @@ func OnlyApplications(c codes.Code) bool {
 
 // Repeats reports whether text, which a handler wants to send, repeats what
 // callers of a service must not see: the description of a failure of the
-// service's own client in err's chain, or of a network operation.
+// service's own client, in err's chain or printed into the text, or of a network
+// operation.
 func Repeats(text string, err error) bool {
+	own := text // without what other programs said
 	for _, c := range causes(err) {
 		said := ""
 		switch c := c.(type) {
 		case *Fault:
 			if c.verbatim || c.entry.By == ByServer { // another program's words, or made for callers
+				own = strings.ReplaceAll(own, c.message, "")
 				continue
 			}
 			said = c.message
@@ -41,7 +44,32 @@ func Repeats(text string, err error) bool {
 			return true
 		}
 	}
+	return quotesConnecting(own)
+}
+
+// quotesConnecting reports whether text has the words of a fault of this module
+// in it that a connection to another service met: they begin with its id, and
+// name an address. Those that were masked name none.
+func quotesConnecting(text string) bool {
+	if !NamesAddress(text) {
+		return false
+	}
+	for id, e := range catalogue {
+		if e.Layer >= LayerResolve && e.Layer <= LayerHTTP2 && strings.Contains(text, string(id)+": ") {
+			return true
+		}
+	}
 	return false
+}
+
+// marks are of texts that name a host or an address, as libraries write them.
+var marks = []string{
+	"dial tcp", "dial udp", "dial unix", "read tcp", "write tcp", "read unix", "write unix", "unix:", "ipv6:", ": no such host",
+	"transport: ", `connection error: desc = "`, "x509: ", "record lookup error", // grpc-go
+	"DNS resolution failed", "in peer certificate", // C-core
+	"Name resolution failed for target", "getaddrinfo", "ENOTFOUND", "certificate's altnames", // grpc-js
+	"Unable to resolve host", "UnknownHostException", // grpc-java
+	"No such host is known", "Error getting DNS hosts", // grpc-dotnet
 }
 
 // NamesAddress reports whether text has a network address in it, or a host's
@@ -49,7 +77,7 @@ func Repeats(text string, err error) bool {
 // recognizes what is meant to be recognized by people, and errs on the safe
 // side.
 func NamesAddress(text string) bool {
-	for _, mark := range []string{"dial tcp", "dial udp", "dial unix", "read tcp", "write tcp", "read unix", "write unix", "unix:", ": no such host"} {
+	for _, mark := range marks {
 		if strings.Contains(text, mark) {
 			return true
 		}
@@ -57,7 +85,29 @@ func NamesAddress(text string) bool {
 	for _, token := range strings.FieldsFunc(text, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(".:-_[]%", r))
 	}) {
-		if isAddress(strings.Trim(token, ".:-_")) || isAddress(strings.Trim(token, ".:-_[]")) {
+		if isAddress(strings.Trim(token, ".:-_")) || isAddress(strings.Trim(token, ".:-_[]")) || isInternal(strings.Trim(token, ".:-_")) {
+			return true
+		}
+	}
+	return false
+}
+
+// isInternal reports a host's name in a domain that exists only inside.
+func isInternal(token string) bool {
+	token, _, _ = strings.Cut(token, ":")
+	for _, domain := range []string{".svc", ".local", ".internal", ".localdomain", ".lan", ".corp", ".intranet"} {
+		if strings.HasSuffix(token, domain) {
+			return true
+		}
+	}
+	return false
+}
+
+// NamesService reports whether text, with which a library answered UNIMPLEMENTED,
+// names a service other than own, "package.Service".
+func NamesService(text, own string) bool {
+	for _, mark := range []string{"unknown service ", "unknown method ", "Method not found: ", "does not implement the method "} {
+		if _, rest, ok := strings.Cut(text, mark); ok && (own == "" || !strings.Contains(rest, own)) {
 			return true
 		}
 	}

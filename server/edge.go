@@ -34,7 +34,8 @@ import (
 //	the trail                           own circumstance    all hops
 //
 // (*) without DebugInfo; and where a library may have written the text, and it
-// names an address, a reference stands in its place.
+// names an address, a host or a service behind this one, a reference stands in
+// its place.
 type edge struct {
 	method          string
 	trusted         bool
@@ -125,6 +126,8 @@ func (e *edge) secret(s *status.Status, f, behind *fault.Fault, err error) strin
 		return "a handler returned a failure of its own client"
 	case !e.trusted && libraryText(s, f, err):
 		return "a handler passed on a status that names an address"
+	case !e.trusted && e.namesBehind(s, behind, err):
+		return "a handler passed on a status that names a service behind it"
 	}
 	return ""
 }
@@ -188,6 +191,34 @@ func libraryText(s *status.Status, f *fault.Fault, err error) bool {
 	if f != nil {
 		return f.Verbatim() && strings.Contains(s.Message(), f.Message())
 	}
+	return ofGo(err)
+}
+
+// namesBehind reports whether a library may have written a status that names a
+// service behind this one, as servers do that do not have it.
+func (e *edge) namesBehind(s *status.Status, behind *fault.Fault, err error) bool {
+	own := fault.Hop{}.On(e.method).Service
+	switch {
+	case fault.OnlyApplications(s.Code()) || len(s.Proto().GetDetails()) > 0:
+		return false
+	case behind == nil:
+		return s.Code() == codes.Unimplemented && ofGo(err) && fault.NamesService(s.Message(), own)
+	case !behind.Verbatim() || !strings.Contains(s.Message(), behind.Message()):
+		return false
+	}
+	if s.Code() == codes.Unimplemented && fault.NamesService(s.Message(), own) {
+		return true
+	}
+	for _, h := range append(behind.Trail(), fault.Hop{}.On(behind.Evidence().Method)) {
+		if h.Service != "" && h.Service != own && strings.Contains(s.Message(), h.Service) {
+			return true
+		}
+	}
+	return false
+}
+
+// ofGo reports whether a status in err is of grpc-go's making.
+func ofGo(err error) bool {
 	var carrier interface {
 		GRPCStatus() *grpcstatus.Status
 	}

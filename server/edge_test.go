@@ -104,6 +104,8 @@ func TestWhatCrossesTheEdge(t *testing.T) {
 			masked: "dial.refused: " + fault.DialRefused.Summary, strange: "handler.status", trusted: []string{"handler.status", "dial.refused seen"}},
 		{name: "a connection's text", err: status.Errorf(codes.Internal, "redis: %w", op), code: codes.Internal, masked: behind, strange: "handler.status",
 			trusted: []string{"handler.status"}},
+		{name: "own client, printed", err: status.Errorf(codes.Internal, "cannot find: %v", local), code: codes.Internal, masked: behind, strange: "handler.status",
+			trusted: []string{"handler.status"}},
 		{name: "no status", err: errors.New("password=hunter2"), code: codes.Unknown, masked: "handler.not-status: " + fault.HandlerNotStatus.Summary,
 			strange: "handler.not-status", trusted: []string{"handler.not-status"}},
 		{name: "debug info from behind", err: withDebug, code: codes.Internal, message: "broken", details: 1, trustedD: 2, strange: "handler.status",
@@ -163,6 +165,25 @@ func TestWhatCrossesTheEdge(t *testing.T) {
 			})
 		})
 	}
+	t.Run("a service that is not there", func(t *testing.T) {
+		text := "unknown service inner.Books"
+		missing := fault.HandlerStatus.New(fault.Args{Code: codes.Unimplemented, Side: fault.Remote, Verbatim: true, Message: text, Evidence: &fault.Evidence{Method: "/inner.Books/Find"}})
+		busy := fault.HandlerStatus.New(fault.Args{Code: codes.ResourceExhausted, Side: fault.Remote, Verbatim: true, Message: "/inner.Books/Find is rejected", Evidence: &fault.Evidence{Method: "/inner.Books/Find"}})
+		for _, err := range []error{missing, grpcstatus.Error(codes.Unimplemented, text), fmt.Errorf("books: %w", missing), busy} {
+			strangers := newRig(t, Config{}, failing(err))
+			eachEnd(t, strangers, func(t *testing.T, _ string, e ended) { wantMasked(t, e.status.Err(), status.Code(err), behind) })
+			friends := newRig(t, Config{Trusted: []func(*peer.Peer) bool{everybody}}, failing(err))
+			eachEnd(t, friends, func(t *testing.T, _ string, e ended) {
+				if strings.Contains(e.status.Message(), "reference") || !strings.Contains(e.status.Message(), "inner.Books") {
+					t.Errorf("friends read %q", e.status.Message())
+				}
+			})
+		}
+		own := grpcstatus.Error(codes.Unimplemented, "unknown method Nothing for service grpc.testing.TestService")
+		eachEnd(t, newRig(t, Config{}, failing(own)), func(t *testing.T, _ string, e ended) {
+			wantStatus(t, e.status.Err(), codes.Unimplemented, grpcstatus.Convert(own).Message())
+		})
+	})
 	t.Run("from a service on grpc-go", func(t *testing.T) {
 		for _, err := range []error{throughGo, grpcstatus.Error(throughGo.Code(), throughGo.Message()), fmt.Errorf("books: %w", throughGo)} {
 			strangers := newRig(t, Config{}, failing(err))
