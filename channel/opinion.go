@@ -49,25 +49,44 @@ func (s *Subchannel) opinion(ctx context.Context, d dialPlan, o *opinion, try fu
 	return o.yes
 }
 
-// afterHandshake looks again at a peer with which a TLS handshake failed. A
-// cleartext server may hang up on it without a word. And before TLS 1.3 a
-// server that misses a client certificate sends the alert of one that has no
-// cipher suite in common, but asks for the certificate first.
+// afterHandshake looks again at a peer with which a TLS handshake failed: a
+// cleartext server may hang up on it without a word.
 func (s *Subchannel) afterHandshake(ctx context.Context, d dialPlan, f *fault.Fault, name string) *fault.Fault {
-	ev := f.Evidence()
-	a := fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: &ev, Cause: f.Cause()}
-	alert, alerted := remoteAlert(f)
-	switch {
-	case f.Entry() == fault.TLSHandshake && f.Side() == fault.Remote && !alerted:
+	if _, alerted := remoteAlert(f); !alerted && f.Entry() == fault.TLSHandshake && f.Side() == fault.Remote {
 		if s.opinion(ctx, d, &s.opinions.clear, AnswersCleartext) {
-			return fault.TLSPlaintextPeer.Newf(a, "%s hung up on the TLS handshake, and answers in cleartext", ev.Address)
-		}
-	case alert == alertHandshakeFailure && alerted:
-		if s.opinion(ctx, d, &s.opinions.asks, func(ctx context.Context, nc net.Conn) bool { return missesCertificate(ctx, nc, name) }) {
-			return fault.TLSClientCertRequired.Newf(a, "the server asks for a client certificate, and ended the handshake with the alert %s, as one does that gets none", ev.TLSAlert)
+			ev := f.Evidence()
+			return fault.TLSPlaintextPeer.Newf(fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: &ev, Cause: f.Cause()},
+				"%s hung up on the TLS handshake, and answers in cleartext", ev.Address)
 		}
 	}
-	return f
+	return s.withoutCertificate(ctx, d, f, name)
+}
+
+// withoutCertificate looks again at a server that ended a TLS connection in a
+// way that servers use for clients without a certificate, too: some hang up,
+// some send the alert of a bad certificate, or, before TLS 1.3, of no cipher
+// suite in common. If it asks for a certificate and treats a client without
+// one just so, that is the reason.
+func (s *Subchannel) withoutCertificate(ctx context.Context, d dialPlan, f *fault.Fault, name string) *fault.Fault {
+	alert, alerted := remoteAlert(f)
+	switch {
+	case f.Entry() == fault.TLSClientCertRejected:
+	case alerted && alert == alertHandshakeFailure:
+	case f.Entry() == fault.HTTP2ConnectionLost, !alerted && f.Side() == fault.Remote && hungUp(f):
+	default:
+		return f
+	}
+	asks := func(ctx context.Context, nc net.Conn) bool { return missesCertificate(ctx, nc, name, alert, alerted) }
+	if !s.opinion(ctx, d, &s.opinions.asks, asks) {
+		return f
+	}
+	ev := f.Evidence()
+	a := fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: &ev, Cause: f.Cause()}
+	if !alerted {
+		return fault.TLSClientCertRequired.Newf(a, "the server asks for a client certificate, and hangs up on clients that give none")
+	}
+	ev.TLSAlert = alertName(alert)
+	return fault.TLSClientCertRequired.Newf(a, "the server asks for a client certificate, and ended the connection with the alert %s, as it does with clients that give none", ev.TLSAlert)
 }
 
 // afterPreface looks again at a peer that did not answer the cleartext preface
@@ -98,7 +117,7 @@ func AnswersTLS(ctx context.Context, nc net.Conn) bool {
 // reports whether the answer is HTTP/2 (SETTINGS on stream 0: RFC 9113 section
 // 3.4) or HTTP/1. Closing nc ends it; nc is of no other use afterwards.
 func AnswersCleartext(_ context.Context, nc net.Conn) bool {
-	if _, err := io.WriteString(nc, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil {
+	if _, err := io.WriteString(nc, start); err != nil {
 		return false
 	}
 	head := make([]byte, 9)
@@ -109,17 +128,28 @@ func AnswersCleartext(_ context.Context, nc net.Conn) bool {
 	return bytes.HasPrefix(head, []byte("HTTP/1.")) || n == len(head) && startsHTTP2(head)
 }
 
-// missesCertificate shakes hands as a client without a certificate, and
-// reports whether the server asked for one and then went no further.
-func missesCertificate(ctx context.Context, nc net.Conn, name string) bool {
+// missesCertificate shakes hands as a client without a certificate and reports
+// whether the server asked for one and then ended the connection, with that
+// alert, or without any.
+func missesCertificate(ctx context.Context, nc net.Conn, name string, alert uint8, alerted bool) bool {
 	asked := false
-	err := tls.Client(nc, &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: []string{"h2"},
+	c := tls.Client(nc, &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: []string{"h2"},
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			asked = true
 			return new(tls.Certificate), nil
-		}}).HandshakeContext(ctx)
-	return err != nil && asked
+		}})
+	err := c.HandshakeContext(ctx)
+	if err == nil && asked { // with TLS 1.3 the server's verdict comes after it
+		_, _ = io.WriteString(c, start) // reading says why it failed
+		_, err = c.Read(make([]byte, 1))
+	}
+	n, ok := remoteAlert(err)
+	return asked && err != nil && ctx.Err() == nil && ok == alerted && n == alert
 }
+
+// start is the client's preface and an empty SETTINGS frame (RFC 9113 section
+// 3.4).
+const start = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
 // firstBytes keeps the first bytes read.
 type firstBytes struct {

@@ -5,6 +5,7 @@ package channel
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"strconv"
 	"strings"
@@ -22,10 +23,15 @@ const maxSample = 128
 func (l *link) prefaceFault(err error) *fault.Fault {
 	f := prefaceFault(err, l.evidence(), l.plain, errors.Is(l.attempt.ctx.Err(), context.DeadlineExceeded))
 	var ce *h2.ConnError
+	if !errors.As(err, &ce) {
+		return f
+	}
+	wordless := f.Entry() == fault.HTTP2ConnectionLost && ce.Kind == h2.Lost && len(ce.First) == 0
 	switch {
-	case !l.plain || !errors.As(err, &ce):
-	case f.Entry() == fault.HTTP2HTTP1Peer, f.Entry() == fault.HTTP2ConnectionLost && ce.Kind == h2.Lost && len(ce.First) == 0:
+	case l.plain && (wordless || f.Entry() == fault.HTTP2HTTP1Peer):
 		return l.afterPreface(f)
+	case !l.plain && (wordless || f.Layer() == fault.LayerTLS):
+		return l.sub.withoutCertificate(l.attempt.ctx, l.plan, f, hostOf(l.sub.c.serverName(l.addr)))
 	}
 	return f
 }
@@ -53,15 +59,25 @@ func prefaceFault(err error, ev fault.Evidence, plain, late bool) *fault.Fault {
 		}
 		return strangerFault(ce.First, a)
 	}
+	if ce.Kind == h2.NotHTTP2 && ce.Err == nil { // SETTINGS, but none to begin with
+		a.Code = codes.Unavailable
+		return fault.HTTP2Protocol.Newf(a, "%s began with SETTINGS that acknowledge something or are too long", ev.Address)
+	}
 	if ce.Kind == h2.Violation { // no call was under way: it is but a connection that did not come about
 		a.Code = codes.Unavailable
 		return fault.HTTP2Protocol.Newf(a, "%s began with frames that break a rule of HTTP/2: %s", ev.Address, ce.Reason)
 	}
 	if ce.Kind == h2.Lost && len(ce.First) == 0 && plain {
-		return fault.HTTP2ConnectionLost.Newf(a, "the peer hung up on the HTTP/2 preface without a word, as a TLS server may do with a plaintext client")
+		return fault.HTTP2ConnectionLost.Newf(a, "the peer hung up on the HTTP/2 preface without a word, as a TLS server may do with a plaintext client").
+			WithRemedy(remedyHungUp)
 	}
-	return fault.HTTP2ConnectionLost.New(a)
+	return fault.HTTP2ConnectionLost.New(a).WithRemedy(remedyHungUp)
 }
+
+// remedyHungUp is for a peer that ends connections before HTTP/2 has begun.
+const remedyHungUp = "What listens there takes connections and hangs up before HTTP/2 begins: check that host and port are the gRPC server's, and whether they want TLS. " +
+	"Behind a TCP load balancer, a port-forward or Docker's published port, check that the backend runs: they accept for one that is down. " +
+	"Otherwise look into the server's log at that moment: it crashes, restarts, is at its connection limit, or does not admit this client's address."
 
 // strangerFault says what kind of peer begins with the bytes first.
 func strangerFault(first []byte, a fault.Args) *fault.Fault {
@@ -69,7 +85,7 @@ func strangerFault(first []byte, a fault.Args) *fault.Fault {
 	switch {
 	case looksLikeTLS(first):
 		return fault.HTTP2TLSPeer.Newf(a, "the client speaks cleartext, the server answered with a TLS record")
-	case bytes.HasPrefix(first, []byte("HTTP/1.")):
+	case isHTTP1(first):
 		ev.Sample = sample(first)
 		head, _, _ := strings.Cut(ev.Sample, "\n")
 		line := strings.TrimRight(head, "\r")
@@ -99,21 +115,39 @@ func startsHTTP2(first []byte) bool {
 	return first[0] == 0
 }
 
-// startsAmiss names the frame that first begins with, if it is one that belongs
-// to a whole connection but not at its start.
+// startsAmiss names the frame that first begins with, if it is one of HTTP/2
+// that may not come first (RFC 9113 sections 4.1 and 6).
 func startsAmiss(first []byte) string {
-	if len(first) < 9 || !bytes.Equal(first[4:9], make([]byte, 5)) || first[0] != 0 {
+	if len(first) < 9 || first[0] != 0 {
 		return ""
 	}
-	switch n := int(first[1])<<8 | int(first[2]); {
-	case first[3] == 6 && n == 8:
+	length, whole := int(first[1])<<8|int(first[2]), binary.BigEndian.Uint32(first[5:9]) == 0
+	asked := first[5] < 0x80 && first[8]&1 == 1 // a stream of the client's
+	switch typ := first[3]; {
+	case length > 1<<14:
+	case typ == 0 && asked:
+		return "DATA"
+	case typ == 1 && asked && length > 0:
+		return "HEADERS"
+	case typ == 3 && asked && length == 4:
+		return "RST_STREAM"
+	case typ == 4 && asked && length%6 == 0:
+		return "SETTINGS on a stream"
+	case typ == 6 && whole && length == 8:
 		return "PING"
-	case first[3] == 7 && n >= 8:
+	case typ == 7 && whole && length >= 8:
 		return "GOAWAY"
-	case first[3] == 8 && n == 4:
+	case typ == 8 && (whole || asked) && length == 4:
 		return "WINDOW_UPDATE"
 	}
 	return ""
+}
+
+// isHTTP1 reports whether p is the start of an HTTP/1 answer, of which a peer
+// that is slow to write has sent a few letters only.
+func isHTTP1(p []byte) bool {
+	const start = "HTTP/1."
+	return bytes.HasPrefix(p, []byte(start)) || len(p) >= 4 && strings.HasPrefix(start, string(p))
 }
 
 // isHTML reports whether p is the start of a page.

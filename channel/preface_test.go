@@ -47,6 +47,11 @@ func TestPrefaceRows(t *testing.T) {
 		{"tls alert", says("\x15\x03\x01\x00\x02\x02\x46"), row(fault.HTTP2TLSPeer), nil},
 		{"bad settings", says("\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\xff\xff\xff\xff"), row(fault.HTTP2Protocol), nil},
 		{"GOAWAY first", says("\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"), row(fault.HTTP2Protocol), nil},
+		{"SETTINGS on a stream", says("\x00\x00\x00\x04\x00\x00\x00\x00\x01"), row(fault.HTTP2Protocol), nil},
+		{"HEADERS first", says("\x00\x00\x01\x01\x05\x00\x00\x00\x01\x88"), row(fault.HTTP2Protocol), nil},
+		{"an acknowledgement first", says("\x00\x00\x00\x04\x01\x00\x00\x00\x00"), row(fault.HTTP2Protocol), nil},
+		{"zeros", says(strings.Repeat("\x00", 32)), row(fault.HTTP2NotHTTP2), nil},
+		{"a few letters of HTTP/1", says("HTTP"), row(fault.HTTP2HTTP1Peer), nil},
 		{"http/0.9", says("<!DOCTYPE HTML>\n<html lang=en>"), row(fault.HTTP2HTTP1Peer), func(e fault.Evidence) bool { return strings.HasPrefix(e.Sample, "<!DOCTYPE") }},
 		// nginx says in HTTP/1 what it thinks of cleartext on its TLS port.
 		{"nginx's tls port", firstByte('P', says("HTTP/1.1 400 Bad Request\r\n\r\n"), serveTLS(&tls.Config{Certificates: []tls.Certificate{ca.issue(nil)}})), row(fault.HTTP2TLSPeer),

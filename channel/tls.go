@@ -38,11 +38,16 @@ func (c *Channel) handshake(ctx context.Context, nc net.Conn, name string, ev fa
 	if ctx.Err() != nil {
 		err = ctx.Err() // the rest is the echo of our closing
 	}
-	if host, _, e := net.SplitHostPort(name); e == nil {
-		name = host
-	}
-	ev.Host = name
+	ev.Host = hostOf(name)
 	return nil, nil, tlsFault(err, ev)
+}
+
+// hostOf takes a port off a name.
+func hostOf(name string) string {
+	if host, _, err := net.SplitHostPort(name); err == nil {
+		return host
+	}
+	return name
 }
 
 // tlsFault stamps a failed handshake: by types, then by the number of a remote
@@ -71,12 +76,14 @@ func tlsFault(err error, ev fault.Evidence) *fault.Fault {
 		return fault.TLSHostname.Newf(a, "the server's certificate is for another name: %s", strings.TrimPrefix(host.Error(), "x509: "))
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fault.TLSExpired.Newf(a, "a certificate of the server's is out of date or not yet valid: %s", cmp.Or(invalid.Detail, "its dates exclude today"))
+	case errors.As(err, &invalid):
+		return fault.TLSHandshake.Newf(a, "a certificate of the server's does not serve for this: %s", strings.TrimPrefix(invalid.Error(), "x509: ")).WithRemedy(remedyUnfit)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		a.Side = fault.Remote
-		return fault.TLSHandshake.Newf(a, "the TLS handshake did not end in time: the server was silent")
+		return fault.TLSHandshake.Newf(a, "the TLS handshake did not end in time: the server was silent").WithRemedy(remedyMute)
 	case hungUp(err):
 		a.Side = fault.Remote
-		return fault.TLSHandshake.Newf(a, "the server ended the connection during the TLS handshake: %v", err)
+		return fault.TLSHandshake.Newf(a, "the server ended the connection during the TLS handshake: %v", err).WithRemedy(remedyHandshakeEnded)
 	}
 	if n, ok := remoteAlert(err); ok {
 		a.Side = fault.Remote
@@ -85,7 +92,14 @@ func tlsFault(err error, ev fault.Evidence) *fault.Fault {
 		if n == alertHandshakeFailure {
 			return e.Newf(a, "the server sent the alert %s: no TLS version or cipher suite in common, or a client certificate is missing", ev.TLSAlert)
 		}
-		return e.Newf(a, "%s: the server sent the alert %s", e.Summary, ev.TLSAlert)
+		f := e.Newf(a, "%s: the server sent the alert %s", e.Summary, ev.TLSAlert)
+		if r := alertRemedy[n]; r != "" {
+			return f.WithRemedy(r)
+		}
+		if e == fault.TLSHandshake {
+			return f.WithRemedy(remedyAlert)
+		}
+		return f
 	}
 	e, side := textEntry(err.Error())
 	a.Side = side
@@ -95,6 +109,32 @@ func tlsFault(err error, ev fault.Evidence) *fault.Fault {
 		return e.Newf(a, "%s did not choose h2, which gRPC needs, by ALPN", ev.Address)
 	}
 	return e.New(a)
+}
+
+// Advice for failures of a handshake of which more is known than that it
+// failed.
+const (
+	remedyUnfit = "Have the server's certificate reissued: as one for servers (extended key usage serverAuth, not clientAuth alone), for this name, by a certificate that may sign others (CA:TRUE, its name constraints). " +
+		"openssl s_client -connect HOST:PORT -showcerts | openssl x509 -noout -text shows what it is for."
+	remedyMute = "The server accepts connections and does not answer the TLS handshake: check that its process is alive (not frozen, stopped or overloaded), that the port speaks TLS at all, " +
+		"and, behind a TCP load balancer, that a backend runs. openssl s_client -connect HOST:PORT -alpn h2 shows the same from outside. More time (MinConnectTimeout of WithConnectParams) helps only if it is merely slow."
+	remedyHandshakeEnded = "Check that this port speaks TLS (for cleartext: insecure.NewCredentials()) and that its server is alive. Its log at that moment says more: it crashed, has no certificate for this name, or refuses this client. " +
+		"Behind a TCP load balancer or port-forward check that the backend runs: they accept for one that is down. openssl s_client -connect HOST:PORT -alpn h2 shows the same from outside."
+	remedyAlert = "The server broke the handshake off: the alert says what about, and the server's log says more. internal_error is mostly a certificate or key that it could not load or has none of for this name (SNI); " +
+		"decode_error, illegal_parameter or unexpected_message a defect of its TLS library or of a middlebox between. openssl s_client -connect HOST:PORT -alpn h2 shows the same handshake from outside."
+)
+
+// alertRemedy is the advice for an alert of the server's, where it says more
+// than its circumstance does.
+var alertRemedy = map[uint8]string{
+	alertUnrecognizedName: "The server serves no such name (SNI): dial a host name that it has a certificate for, or set it with WithAuthority or ServerName in the tls.Config. " +
+		"Otherwise add the name to the server, or to the proxy in front of it (server_name, host rules), with a certificate whose SANs have it.",
+	alertBadCertificate: "The server does not admit the client's certificate, or got none: give the client one that an authority in the server's tls.Config.ClientCAs has signed, with the extended key usage clientAuth. " +
+		"The server's log usually says more.",
+	alertCertificateRevoked: "The client's certificate is revoked: get a new one from its authority.",
+	alertCertificateExpired: "Renew the client's certificate: it has expired. If it has not, the server's clock is wrong.",
+	alertUnknownCA: "Have the client's certificate signed by an authority in the server's tls.Config.ClientCAs (nginx: ssl_client_certificate), or add its authority there, and send its intermediates along. " +
+		"Servers say the same where they got no certificate at all.",
 }
 
 // spoken names what a cleartext server answered a ClientHello with.

@@ -143,6 +143,17 @@ func TestTLSRows(t *testing.T) {
 			want: row(fault.TLSClientCertRejected, fault.Remote)},
 		{name: "client certificate required, 1.2", server: &tls.Config{Certificates: []tls.Certificate{good}, NextProtos: h2, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool, MaxVersion: tls.VersionTLS12},
 			want: row(fault.TLSClientCertRequired, fault.Remote), check: func(e fault.Evidence) bool { return strings.Contains(e.TLSAlert, "(40)") }},
+		{name: "client certificate missed by the application, 1.2", server: &tls.Config{Certificates: []tls.Certificate{good}, NextProtos: h2, ClientAuth: tls.RequestClientCert, VerifyConnection: wantsCertificate, MaxVersion: tls.VersionTLS12},
+			want: row(fault.TLSClientCertRequired, fault.Remote), check: func(e fault.Evidence) bool { return strings.Contains(e.TLSAlert, "(42)") }},
+		{name: "client certificate missed by the application, 1.3", server: &tls.Config{Certificates: []tls.Certificate{good}, NextProtos: h2, ClientAuth: tls.RequestClientCert, VerifyConnection: wantsCertificate},
+			want: row(fault.TLSClientCertRequired, fault.Remote), check: func(e fault.Evidence) bool { return strings.Contains(e.TLSAlert, "(42)") }},
+		{name: "client certificate not admitted by the application", server: &tls.Config{Certificates: []tls.Certificate{good}, NextProtos: h2, ClientAuth: tls.RequireAnyClientCert,
+			VerifyPeerCertificate: func([][]byte, [][]*x509.Certificate) error { return errors.New("not on the list") }},
+			client: client(func(c *tls.Config) { c.GetClientCertificate = always(ca.issue(nil)) }), want: row(fault.TLSClientCertRejected, fault.Remote)},
+		{name: "hangs up without a client certificate", raw: hangUpWithoutCertificate(&tls.Config{Certificates: []tls.Certificate{good}, NextProtos: h2, ClientAuth: tls.RequestClientCert}),
+			want: row(fault.TLSClientCertRequired, fault.Remote)},
+		{name: "a client's certificate", server: &tls.Config{Certificates: []tls.Certificate{ca.issue(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })}, NextProtos: h2},
+			want: row(fault.TLSHandshake, fault.Local), cause: asError[x509.CertificateInvalidError]},
 		{name: "hangs up, and speaks cleartext", raw: firstByte('P', func(nc net.Conn) { goodPeer("", nc) }, func(nc net.Conn) { _ = nc.(*replayed).CloseWrite(); drain(nc) }),
 			want: row(fault.TLSPlaintextPeer, fault.Remote)},
 		{name: "plaintext http peer", raw: func(nc net.Conn) { _, _ = io.WriteString(nc, "HTTP/1.0 400 Bad Request\r\n\r\n"); drain(nc) },
@@ -170,6 +181,9 @@ func TestTLSRows(t *testing.T) {
 				cfg.Backoff.BaseDelay = time.Millisecond
 			}
 			f := wantFault(t, pickFault(t, newChannel(t, addr, cfg)), tt.want)
+			if n := len(f.Remedy()); n > 400 {
+				t.Errorf("the remedy has %d bytes: %s", n, f.Remedy())
+			}
 			if tt.cause != nil && !tt.cause(f.Cause()) {
 				t.Errorf("cause %#v", f.Cause())
 			}
@@ -177,6 +191,27 @@ func TestTLSRows(t *testing.T) {
 				t.Errorf("evidence %+v", ev)
 			}
 		})
+	}
+}
+
+// wantsCertificate is a server's own verification, as of Java's servers, that
+// is answered by the alert of a bad certificate.
+func wantsCertificate(st tls.ConnectionState) error {
+	if len(st.PeerCertificates) == 0 {
+		return errors.New("there is no certificate")
+	}
+	return nil
+}
+
+// hangUpWithoutCertificate is a server that ends connections of clients
+// without a certificate, and says nothing.
+func hangUpWithoutCertificate(cfg *tls.Config) func(net.Conn) {
+	return func(nc net.Conn) {
+		c := tls.Server(nc, cfg)
+		if c.Handshake() == nil && len(c.ConnectionState().PeerCertificates) == 0 {
+			_ = nc.(*net.TCPConn).CloseWrite()
+		}
+		drain(nc)
 	}
 }
 

@@ -45,7 +45,7 @@ var (
 		ID: "codec.response-compressor", Codes: set(codes.Internal), By: ByBoth,
 		Summary: "a compressed message came without a usable encoding",
 		Cause:   "The peer compressed a message with an algorithm that this side did not offer and does not have, or marked it as compressed without naming any encoding. Both break the rules of gRPC compression.",
-		Remedy:  "Register the compressor the evidence names, or correct the peer: a server may use only what the client's grpc-accept-encoding lists. A proxy that removes grpc-encoding has the same effect.",
+		Remedy:  "Register the compressor the evidence names, or correct the peer: a server may use only what the client's grpc-accept-encoding lists. A proxy that removes grpc-encoding has the same effect. Compression switched off on the server helps at once.",
 		Spec:    compression, Rooms: rooms("codec", "wire", "call", "server"),
 	})
 	CodecTooLarge = entry(Entry{

@@ -42,7 +42,7 @@ var (
 		ID: "http2.goaway", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "the server is closing the connection and did not take the call",
 		Cause:   "The server sent GOAWAY, and this call's stream lies above the last one it promises to answer, or was not opened yet. That is how servers restart, scale in and retire old connections without losing calls: the client repeats such a call once on another connection by itself.",
-		Remedy:  "Usually nothing: it is seen only if no other connection was ready in time. It is always safe to call again. Seen often, it means that too few backends remain during a rollout (maxUnavailable, a readiness probe), or that WaitForReady(true) is wanted.",
+		Remedy:  "It is always safe to call again: no handler ran, and clients retry by themselves, so it is seen only if no other connection was ready in time. The server is going away (a rollout, a restart, a connection of age): see that another backend is ready meanwhile (maxUnavailable, a readiness probe), or let calls wait with WaitForReady(true).",
 		Spec:    rfc9113 + "#section-6.8", Rooms: rooms("channel", "wire", "call"),
 	})
 	HTTP2GoAwayError = entry(Entry{
@@ -63,14 +63,14 @@ var (
 		ID: "http2.connection-lost", Codes: set(codes.Unavailable), By: ByBoth,
 		Summary: "the connection broke",
 		Cause:   "The connection ended without GOAWAY: the peer's process died or was killed, a load balancer or NAT dropped an idle or long-lived connection, or the network failed. A call whose headers had left may have been processed; one that had not was not.",
-		Remedy:  "See whether the peer restarted at that moment (OOM kill, rollout without GracefulStop). If it happens after a steady idle time, a middlebox cuts idle connections: WithKeepaliveParams below its timeout (AWS NLB 350 s, many NATs 60 s), or raise grpc_read_timeout in nginx.",
+		Remedy:  "See whether the peer restarted or crashed at that moment (its log; OOM kill, rollout without GracefulStop), or a proxy between did; retry only what is idempotent. If it happens after a steady idle time, a middlebox cuts idle connections: WithKeepaliveParams below its timeout (AWS NLB 350 s, many NATs 60 s), or raise grpc_read_timeout in nginx.",
 		Spec:    statusCodes, Rooms: rooms("channel", "wire", "call", "server"),
 	})
 	HTTP2Keepalive = entry(Entry{
 		ID: "http2.keepalive", Codes: set(codes.Unavailable), By: ByBoth,
 		Summary: "the peer does not answer keepalive pings",
 		Cause:   "Nothing was heard from the peer for the keepalive time, and a PING then stayed unanswered for the keepalive timeout. The machine or its network is gone without saying so, or the peer is frozen. The connection was closed so that calls fail now instead of at their deadlines.",
-		Remedy:  "Check the peer and the network between. If the peer merely paused (garbage collection, a CPU limit), raise Timeout in keepalive.ClientParameters or keepalive.ServerParameters: 20 seconds is the default.",
+		Remedy:  "Check the peer and the network between: its process is frozen (stopped, in a debugger, deadlocked), its machine down, or a firewall or NAT has forgotten the connection. Restart what hangs. If the peer merely paused (garbage collection, a CPU limit), raise Timeout in keepalive.ClientParameters or keepalive.ServerParameters: 20 seconds is the default.",
 		Spec:    gRFCA8, Rooms: rooms("channel", "wire", "call", "server"),
 	})
 	HTTP2SettingsTimeout = entry(Entry{

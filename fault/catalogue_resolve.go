@@ -65,7 +65,7 @@ var (
 		ID: "pick.unhealthy", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "the server reports that it is not serving",
 		Cause:   "The connection works, but the server's health service answers NOT_SERVING (or SERVICE_UNKNOWN) for the name in the service config's healthCheckConfig, so the client sends it no calls. A server that starts up or drains says so on purpose.",
-		Remedy:  "Ask the server: grpcurl host:port grpc.health.v1.Health/Check. On the server call SetServingStatus(name, SERVING) for that very service name, the empty name included. WithDisableHealthCheck switches the check off on the client.",
+		Remedy:  "Ask the server (faultline call HOST:PORT grpc.health.v1.Health/Check) and wait until it has started, or look why it drains or holds itself for ill. On the server call SetServingStatus(name, SERVING) for that very service name, the empty name included. WithDisableHealthCheck switches the check off on the client.",
 		Spec:    gRFCA17, Rooms: rooms("channel"),
 	})
 )

@@ -56,14 +56,14 @@ var (
 		ID: "handler.unknown-service", Codes: set(codes.Unimplemented), By: ByServer,
 		Summary: "the server does not have this service",
 		Cause:   "No service of that name is registered on the server. The client talks to the wrong server or port, the server forgot to register it, or the package name in the .proto file changed, which is part of the service's name.",
-		Remedy:  "Compare with what is registered (grpcurl -plaintext host:port list, with reflection on). Call pb.RegisterXServer(s, impl) before Serve. The evidence names the nearest registered name.",
+		Remedy:  "Compare with what is registered (faultline list HOST:PORT, with reflection on). Call pb.RegisterXServer(s, impl) before Serve. The evidence names the nearest registered name.",
 		Spec:    statusCodes, Rooms: rooms("server", "wire"),
 	})
 	HandlerUnknownMethod = entry(Entry{
 		ID: "handler.unknown-method", Codes: set(codes.Unimplemented), By: ByServer,
 		Summary: "the service does not have this method",
 		Cause:   "The service is registered but has no method of that name: the server was built from an older .proto file, or the method was renamed. A path that is not /package.Service/Method is answered so as well.",
-		Remedy:  "Deploy the server before clients that use a new method. Compare names with grpcurl describe; the evidence names the nearest one. A method that only the embedded Unimplemented server has says \"method X not implemented\" instead.",
+		Remedy:  "Deploy the server before clients that use a new method. Compare names with faultline describe; the evidence names the nearest one. A method that only the embedded Unimplemented server has says \"method X not implemented\" instead.",
 		Spec:    statusCodes, Rooms: rooms("server", "wire"),
 	})
 	HandlerNotStatus = entry(Entry{

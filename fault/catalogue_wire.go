@@ -39,7 +39,7 @@ var (
 		ID: "wire.status-unparsable", Codes: set(codes.Unknown), By: ByClient,
 		Summary: "the grpc-status that came back is no number",
 		Cause:   "grpc-status must be a decimal number without leading zeros, such as 14. The server or a proxy sent something else, a code's name for instance.",
-		Remedy:  "Correct the server or the proxy's rule that sets grpc-status (nginx: add_trailer or error_page rules, Envoy: response_trailers_to_add).",
+		Remedy:  "Correct the server or the proxy's rule that sets grpc-status to a decimal number, 0 to 16 (nginx: add_trailer or error_page rules, Envoy: response_trailers_to_add).",
 		Spec:    statusCodes, Rooms: rooms("wire"),
 	})
 	WireStatusDetailsMismatch = entry(Entry{
@@ -101,7 +101,7 @@ var (
 		ID: "wire.truncated", Codes: set(codes.Internal), By: ByBoth,
 		Summary: "the stream ended inside a message",
 		Cause:   "Each message announces its length, and the stream ended before that many bytes had come. The peer crashed or gave up in the middle of a message, or a proxy cut the body.",
-		Remedy:  "Look into the peer's log at that moment. Check body limits of proxies between: nginx client_max_body_size, and its grpc_buffer_size and timeouts.",
+		Remedy:  "Look into the peer's log at that moment: it crashed, or gave up in the middle of a message, or wrote a wrong length before it. Check body limits of proxies between: nginx client_max_body_size, and its grpc_buffer_size and timeouts.",
 		Spec:    protocol + "#requests", Rooms: rooms("wire"),
 	})
 	WireCardinality = entry(Entry{

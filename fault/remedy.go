@@ -32,6 +32,17 @@ func (f *Fault) Remedy() string {
 				break
 			}
 		}
+	case HTTP2GoAwayError:
+		special = goAwayRemedy[ev.HTTP2Code]
+		if special == "" {
+			special = resetRemedy[ev.HTTP2Code]
+		}
+		then = "The debug text in the evidence and the log of the server or proxy say more; retry only what is idempotent."
+	case DialRefused:
+		if ev.Network == "unix" {
+			special, then = "No program listens on this socket: start the server, or correct the path.",
+				"A file that a crashed server left behind looks the same (ss -lx shows who listens): servers remove it before they listen. In containers mount the socket's directory, not the socket."
+		}
 	case HTTP2RSTOther:
 		special, then = resetRemedy[ev.HTTP2Code], "Take the code to the log of the server and of each proxy between."
 	}
@@ -71,12 +82,14 @@ var httpRemedy = map[int]string{
 	303: redirects,
 	307: redirects,
 	308: redirects,
-	400: "On a TLS port that asks for client certificates nginx says 400 to a client without a valid one (ssl_verify_client): give the client its certificate. Otherwise the proxy does not accept a header.",
+	204: "What answered has nothing to say and is no gRPC server: dial the right host and port, or route the path to the gRPC server.",
+	400: "The proxy finds the request malformed: its log says which header, host (:authority) or path it does not accept. On a TLS port that asks for client certificates nginx says 400 to a client without a valid one (ssl_verify_client): give the client its certificate.",
 	401: "Send the credentials that the gateway asks for (authorization metadata, a token that has not expired).",
 	403: "The gateway's or firewall's access rules forbid it: permit this client, path or host, or send other credentials.",
 	404: "There is no route to the gRPC server for this path or host: add one, or dial the right host and port.",
 	405: "A web server that takes no POST here: it is not the gRPC server; dial the right host and port, or add a route.",
 	408: "The proxy did not get the request in time: raise its timeouts for request bodies (client_body_timeout).",
+	411: "An HTTP/1 proxy that wants a Content-Length, which gRPC does not have: enable HTTP/2 and gRPC in it from end to end (grpc_pass), or take it out of the path.",
 	413: "The proxy refuses a body of this size: raise its limit (nginx: client_max_body_size 0).",
 	415: "It does not take application/grpc: a REST, Connect or gRPC-Web server. Dial the gRPC port, or enable gRPC there.",
 	421: "This server does not serve the :authority sent: set WithAuthority and the TLS name to a host that it knows.",
@@ -84,10 +97,18 @@ var httpRemedy = map[int]string{
 	429: "A rate limit of the gateway is reached: slow down and retry with back-off, or raise the limit.",
 	431: "The request's headers are too large for the proxy: send less metadata, or raise its limit (large_client_header_buffers).",
 	464: "AWS ALB says so where its target group's protocol version does not fit: set it to GRPC.",
+	499: "The proxy saw its client hang up (nginx logs it so): compare the deadlines of the caller and of each proxy between.",
+	500: "The server or proxy that answered failed by itself: look into its log at that moment. An HTTP 500 without a gRPC status comes from something in front of the gRPC server (a gateway, middleware, a web framework), not from its handlers.",
+	501: "What answered does not implement this request: a proxy or web server without HTTP/2 POST or gRPC. Dial the gRPC server, or enable gRPC in the proxy (grpc_pass).",
 	502: "The proxy cannot speak to its backend: check that the backend runs, and the address and protocol that the proxy uses (grpc_pass grpc:// or grpcs://, h2 in HAProxy).",
 	503: "The proxy has no healthy backend, or is overloaded: check that backends run and pass their health checks.",
 	504: "The backend did not answer the proxy in time: find what is slow there, or raise the proxy's timeout (grpc_read_timeout, timeout server).",
+	505: "It does not take this version of HTTP: enable HTTP/2 on it, from end to end.",
+	511: "A captive portal asks for a login: sign in to the network first, or use another.",
+	520: cloudflare, 521: cloudflare, 522: cloudflare, 523: cloudflare, 524: cloudflare, 525: cloudflare, 526: cloudflare,
 }
+
+const cloudflare = "Cloudflare cannot speak to the origin server: check that it runs, admits Cloudflare's addresses and answers in time, and that gRPC is enabled for the zone."
 
 // contentRemedy is by the start of the content-type of an answer with HTTP 200.
 var contentRemedy = []struct{ prefix, text string }{
@@ -100,6 +121,8 @@ var contentRemedy = []struct{ prefix, text string }{
 
 // resetRemedy is by the error code of an RST_STREAM.
 var resetRemedy = map[string]string{
+	"PROTOCOL_ERROR":     "The server or a proxy (nginx, Envoy) does not accept something in the request, often a header, the path or the :authority: its log names it.",
+	"INTERNAL_ERROR":     "The server's handler or process failed, or a proxy lost its backend in mid-call: look into the server's log for a crash or panic, and check that the backend runs.",
 	"NO_ERROR":           "The server ended the call before it had answered: its handler, or a proxy's early answer, is cut off.",
 	"HTTP_1_1_REQUIRED":  "The server wants this request over HTTP/1.1 (IIS with client certificates or Windows authentication, for instance): enable HTTP/2 and gRPC there.",
 	"FLOW_CONTROL_ERROR": "The server sees its window exceeded: update the client's library or the proxy, whose count is wrong.",
@@ -108,4 +131,13 @@ var resetRemedy = map[string]string{
 	"COMPRESSION_ERROR":  "The server could not decode the headers: look for a proxy between that alters them.",
 	"CONNECT_ERROR":      "The proxy lost or never had its connection to the backend: check that the backend runs.",
 	"SETTINGS_TIMEOUT":   "The server waited for an acknowledgement of its SETTINGS: look for a proxy between that holds frames back.",
+}
+
+// goAwayRemedy is by the error code of a GOAWAY, where that means something
+// else for a whole connection.
+var goAwayRemedy = map[string]string{
+	"PROTOCOL_ERROR":      "The server holds that this client, or a proxy between, broke a rule of HTTP/2: update the one that is at fault, and take proxies out of the path to find it.",
+	"INTERNAL_ERROR":      "The server or proxy failed by itself: look into its log for a crash or panic at that moment.",
+	"ENHANCE_YOUR_CALM":   "The server finds that this client asks too much of it (pings, resets, header sizes): slow down and retry with back-off, or raise the server's limit that its debug text names.",
+	"INADEQUATE_SECURITY": "The server wants better security than this connection has: offer TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM.",
 }

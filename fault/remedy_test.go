@@ -31,13 +31,20 @@ func TestRemedy(t *testing.T) {
 	for code, want := range resetRemedy {
 		check(HTTP2RSTOther.New(Args{Evidence: &Evidence{HTTP2Code: code}}), want)
 	}
+	for code, want := range goAwayRemedy {
+		check(HTTP2GoAwayError.New(Args{Evidence: &Evidence{HTTP2Code: code}}), want)
+	}
+	check(HTTP2GoAwayError.New(Args{Evidence: &Evidence{HTTP2Code: "FRAME_SIZE_ERROR"}}), resetRemedy["FRAME_SIZE_ERROR"])
+	check(HTTP2GoAwayError.New(Args{Evidence: &Evidence{HTTP2Code: "0xbeef"}}), HTTP2GoAwayError.Remedy)
+	check(DialRefused.New(Args{Evidence: &Evidence{Network: "unix"}}), "start the server, or correct the path")
+	check(DialRefused.New(Args{Evidence: &Evidence{Network: "tcp"}}), DialRefused.Remedy)
 	for _, c := range contentRemedy {
 		check(WireContentType.New(Args{Evidence: &Evidence{Content: c.prefix + "+x"}}), c.text)
 	}
 	for _, e := range Catalogue() {
-		check(e.New(Args{Evidence: &Evidence{HTTPStatus: 499, Content: "image/png", HTTP2Code: "INTERNAL_ERROR"}}), "")
+		check(e.New(Args{Evidence: &Evidence{HTTPStatus: 418, Content: "image/png", HTTP2Code: "INTERNAL_ERROR"}}), "")
 	}
-	check(WireHTTPStatus.New(Args{Evidence: &Evidence{HTTPStatus: 499}}), WireHTTPStatus.Remedy)
+	check(WireHTTPStatus.New(Args{Evidence: &Evidence{HTTPStatus: 418}}), WireHTTPStatus.Remedy)
 	check(HandlerStatus.New(Args{Code: 42}), HandlerStatus.Remedy)
 	check(HandlerStatus.New(Args{Code: codes.Internal}).WithRemedy("this"), "this")
 }

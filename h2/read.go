@@ -3,6 +3,7 @@
 package h2
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 	"time"
@@ -56,6 +57,13 @@ func (r *reader) init(cfg *Config) {
 // firstBytes is how much of an answer that is no HTTP/2 is kept as evidence.
 const firstBytes = 512
 
+const (
+	// hearTime is how long a peer that speaks something else is heard out.
+	hearTime = 500 * time.Millisecond
+	// telling is how many of its first bytes tell what it speaks.
+	telling = 16
+)
+
 // Run reads until the connection ends, delivering what arrives, and tells
 // every stream and the handler why it ended. It returns that reason.
 func (c *Conn) Run() error {
@@ -79,11 +87,31 @@ func (c *Conn) readAll() *ConnError {
 				c.heard.Store(int64(c.clock()))
 			}
 			if ferr := c.batch(n); ferr != nil {
+				c.hearOut(ferr)
 				return ferr
 			}
 		}
 		if err != nil {
 			return c.readFailed(err)
+		}
+	}
+}
+
+// hearOut reads on from a peer that does not speak HTTP/2, for a moment: its
+// first byte, should it come alone, does not show what it speaks. Closing the
+// socket ends it, which is about to happen anyway.
+func (c *Conn) hearOut(err *ConnError) {
+	if err.Kind != NotHTTP2 || c.server {
+		return
+	}
+	t := time.AfterFunc(hearTime, func() { c.nc.Close() })
+	defer t.Stop()
+	var more [firstBytes - telling]byte
+	for len(err.First) < telling && bytes.IndexByte(err.First, '\n') < 0 {
+		n, failed := c.nc.Read(more[:])
+		err.First = append(err.First, more[:n]...)
+		if failed != nil {
+			return
 		}
 	}
 }

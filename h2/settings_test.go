@@ -130,8 +130,8 @@ func TestNotHTTP2(t *testing.T) {
 					d.p.OK(d.p.CloseWrite())
 				}
 				err := d.end()
-				if err.Kind != NotHTTP2 || err.Ready || !strings.HasPrefix(tt.bytes, string(err.First)) || len(err.First) == 0 {
-					t.Errorf("%+v", err)
+				if err.Kind != NotHTTP2 || err.Ready || !strings.HasPrefix(tt.bytes, string(err.First)) || len(err.First) < min(len(tt.bytes), telling) {
+					t.Errorf("%+v, first %q", err, err.First)
 				}
 				if _, _, _, got := s.saw(); got != error(err) {
 					t.Errorf("stream: %v", got)
@@ -139,6 +139,32 @@ func TestNotHTTP2(t *testing.T) {
 			})
 		})
 	}
+	t.Run("a byte at a time", func(t *testing.T) {
+		for _, tt := range []struct {
+			text, want string
+			every      time.Duration
+		}{
+			{"\x15\x03\x01\x00\x02\x02\x46", "\x15\x03\x01\x00\x02\x02\x46", 10 * time.Millisecond},
+			{"+OK\r\nmore that follows", "+OK\r\n", 50 * time.Millisecond},
+			{"SSH-2.0-OpenSSH_9.6\r\n", "SSH-2", 110 * time.Millisecond}, // for hearTime
+		} {
+			inBubble(t, func(t *testing.T) {
+				d := asClient(t, Config{}, simnet.Options{})
+				d.open(nil, true)
+				start := time.Now()
+				for i := range len(tt.text) {
+					if d.p.Peer.SendRaw([]byte(tt.text[i:i+1])) != nil {
+						break // it has heard enough
+					}
+					time.Sleep(tt.every)
+				}
+				err := d.end()
+				if took := time.Since(start); string(err.First) != tt.want || took > hearTime+tt.every {
+					t.Errorf("first %q after %v, want %q", err.First, took, tt.want)
+				}
+			})
+		}
+	})
 	t.Run("http/1.1 client", func(t *testing.T) {
 		inBubble(t, func(t *testing.T) {
 			d := asServer(t, Config{}, simnet.Options{})

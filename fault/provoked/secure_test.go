@@ -189,7 +189,7 @@ var tlsRows = []row{
 		evidence: tlsEvidence, remedy: "Enable TLS 1.2 or 1.3 on the server",
 		run: badServer(func(s *tls.Config) { s.MinVersion, s.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 })},
 	{entry: fault.TLSHandshake, name: "(hangs up)", code: codes.Unavailable, side: fault.Remote, processed: fault.No,
-		evidence: tlsEvidence, remedy: "check that this port speaks TLS and that its server is alive",
+		evidence: tlsEvidence, remedy: "Check that this port speaks TLS",
 		run: func(w *world, mended bool) error {
 			if mended {
 				w.scriptOn(secure{w.listen(), proper()}, peer.Each(ok))
@@ -199,7 +199,7 @@ var tlsRows = []row{
 			return w.call(withTLS(trusting()))
 		}},
 	{entry: fault.TLSHandshake, name: "(silent)", code: codes.Unavailable, side: fault.Remote, processed: fault.No,
-		evidence: tlsEvidence, remedy: "check that this port speaks TLS and that its server is alive",
+		evidence: tlsEvidence, remedy: "check that its process is alive",
 		run: func(w *world, mended bool) error {
 			if mended {
 				w.scriptOn(secure{w.listen(), proper()}, peer.Each(ok))

@@ -68,7 +68,7 @@ var connectionRows = []row{
 			return err
 		}},
 	{entry: fault.HTTP2GoAwayError, code: codes.Unavailable, side: fault.Remote, processed: fault.Maybe,
-		evidence: with("http2_code: INTERNAL_ERROR", "debug: out of memory"), remedy: "Look into the server's or proxy's log",
+		evidence: with("http2_code: INTERNAL_ERROR", "debug: out of memory"), remedy: "look into its log for a crash or panic",
 		run: answers(peer.Then(peer.GoAway(0, http2.ErrCodeInternal, "out of memory"), peer.HangUp()))},
 	{entry: fault.HTTP2GoAwayCalm, code: codes.Unavailable, side: fault.Remote, processed: fault.Maybe,
 		evidence: with("http2_code: ENHANCE_YOUR_CALM", "debug: too_many_pings"), remedy: "lower MinTime and set PermitWithoutStream in the server's KeepaliveEnforcementPolicy",
@@ -83,7 +83,7 @@ var connectionRows = []row{
 	{entry: fault.HTTP2ConnectionLost, code: codes.Unavailable, side: fault.Between, processed: fault.Maybe,
 		evidence: with("sent: true"), remedy: "See whether the peer restarted", run: answers(peer.Cut())},
 	{entry: fault.HTTP2ConnectionLost, name: "(hangs up on the preface)", code: codes.Unavailable, side: fault.Remote, processed: fault.No,
-		evidence: []string{"address: " + server}, remedy: "See whether the peer restarted", run: speaking(peer.Raw{Wait: true})},
+		evidence: []string{"address: " + server}, remedy: "check that host and port are the gRPC server's, and whether they want TLS", run: speaking(peer.Raw{Wait: true})},
 	{entry: fault.HTTP2ConnectionLost, name: "(idle for 50 s)", code: codes.Unavailable, side: fault.Between, processed: fault.Maybe,
 		evidence: with("sent: true"), remedy: "WithKeepaliveParams below its timeout",
 		run: func(w *world, mended bool) error {
