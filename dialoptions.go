@@ -5,6 +5,7 @@ package faultline
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"time"
 
@@ -219,6 +220,21 @@ func WithDisableServiceConfig() DialOption {
 // WithEventSink observes the client's resolver, connections and calls.
 func WithEventSink(sink event.Sink) DialOption {
 	return dialOption(func(d *dialSettings) { d.channel.Sink, d.call.Sink = sink, sink })
+}
+
+// WithLogger gives l a line for each finished call: method, peer, code,
+// circumstance, layer, side, whether a handler may have run, attempts, how far
+// the stream came, the budget and what was left of it. A call that was retried or
+// hedged has one, and so has one that an interceptor failed, or a stream that its
+// program forgot, when it ends. Connections that fail, or that servers retire,
+// have lines as well. Successes are slog.LevelDebug; what an application answers
+// to a bad request, and calls that the program canceled, Info; everything else
+// Warn. Lines hold no metadata, tokens or messages. Default: nothing is logged.
+//
+// The logger's handler runs on the goroutines of calls and connections: it must
+// not wait for calls of this client.
+func WithLogger(l *slog.Logger) DialOption {
+	return dialOption(func(d *dialSettings) { d.channel.Logger, d.call.Logger = l, l })
 }
 
 // WithKeepaliveParams has silent connections probed with PING (gRFC A8).

@@ -274,8 +274,18 @@ func LocalPeer(p *peer.Peer) bool { return server.LocalPeer(p) }
 // of the prefixes, such as netip.MustParsePrefix("10.0.0.0/8").
 func PeersIn(prefixes ...netip.Prefix) func(*peer.Peer) bool { return server.PeersIn(prefixes...) }
 
-// Logger gets what callers must not see: panics, errors that are no status,
-// failed handshakes. Default slog.Default().
+// Logger gets a line for each finished call: method, peer, code, circumstance,
+// layer, side, whether a handler ran, how far the stream came, the caller's
+// budget and what was left of it, and the reference that a caller got in the
+// place of a text. Calls that never reached a handler have theirs, and so have
+// connections that fail. Successes are slog.LevelDebug; what an application
+// answers to a bad request, and calls that were given up, Info; defects of this
+// server Error; everything else Warn. Lines hold no metadata, tokens or messages.
+//
+// It also gets what callers must not see: panics, errors that are no status,
+// failed handshakes. These go to slog.Default() without this option, which is
+// off by default in all other respects. The logger's handler runs on the
+// goroutines of calls and connections: it must not wait for calls of this server.
 func Logger(l *slog.Logger) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.Logger = l })
 }

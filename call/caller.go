@@ -4,6 +4,7 @@ package call
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -55,6 +56,8 @@ type Config struct {
 	CC func() *grpc.ClientConn
 	// Sink observes events; nil is free.
 	Sink event.Sink
+	// Logger gets a line for each finished call; nil is free.
+	Logger *slog.Logger
 }
 
 // Caller makes calls. Its methods may be called from any goroutine.
@@ -90,7 +93,10 @@ func (c *Caller) Invoke(ctx context.Context, method string, args, reply any, opt
 	if len(c.cfg.UnaryInts) == 0 {
 		return c.unary(ctx, method, args, reply, opts)
 	}
-	return c.unaryFrom(0)(ctx, method, args, reply, c.cc(), opts...)
+	w := c.chain()
+	err := c.unaryFrom(0, w)(ctx, method, args, reply, c.cc(), opts...)
+	w.log(ctx, c, method, err)
+	return err
 }
 
 // NewStream opens a stream: its request headers have been handed to the
@@ -106,7 +112,10 @@ func (c *Caller) NewStream(ctx context.Context, desc *grpc.StreamDesc, method st
 	if len(c.cfg.StreamInts) == 0 {
 		return c.stream(ctx, desc, method, opts)
 	}
-	return c.streamFrom(0)(ctx, desc, c.cc(), method, opts...)
+	w := c.chain()
+	s, err := c.streamFrom(0, w)(ctx, desc, c.cc(), method, opts...)
+	w.log(ctx, c, method, err)
+	return s, err
 }
 
 // combine puts the defaults before a call's own options.
@@ -131,31 +140,33 @@ func (c *Caller) cc() *grpc.ClientConn {
 func (c *Caller) foreign(cc *grpc.ClientConn) bool { return cc != nil && cc != c.cc() }
 
 // unaryFrom returns the chain from the i-th interceptor on.
-func (c *Caller) unaryFrom(i int) grpc.UnaryInvoker {
+func (c *Caller) unaryFrom(i int, w *chain) grpc.UnaryInvoker {
 	if i == len(c.cfg.UnaryInts) {
 		return func(ctx context.Context, method string, args, reply any, cc *grpc.ClientConn, opts ...grpc.CallOption) error {
 			if c.foreign(cc) {
-				return cc.Invoke(ctx, method, args, reply, opts...)
+				return w.returned(cc.Invoke(ctx, method, args, reply, opts...))
 			}
-			return c.unary(ctx, method, args, reply, opts)
+			return w.returned(c.unary(ctx, method, args, reply, opts))
 		}
 	}
 	return func(ctx context.Context, method string, args, reply any, cc *grpc.ClientConn, opts ...grpc.CallOption) error {
-		return c.cfg.UnaryInts[i](ctx, method, args, reply, cc, c.unaryFrom(i+1), opts...)
+		return c.cfg.UnaryInts[i](ctx, method, args, reply, cc, c.unaryFrom(i+1, w), opts...)
 	}
 }
 
 // streamFrom returns the chain from the i-th interceptor on.
-func (c *Caller) streamFrom(i int) grpc.Streamer {
+func (c *Caller) streamFrom(i int, w *chain) grpc.Streamer {
 	if i == len(c.cfg.StreamInts) {
 		return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 			if c.foreign(cc) {
-				return cc.NewStream(ctx, desc, method, opts...)
+				s, err := cc.NewStream(ctx, desc, method, opts...)
+				return s, w.returned(err)
 			}
-			return c.stream(ctx, desc, method, opts)
+			s, err := c.stream(ctx, desc, method, opts)
+			return s, w.returned(err)
 		}
 	}
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-		return c.cfg.StreamInts[i](ctx, desc, cc, method, c.streamFrom(i+1), opts...)
+		return c.cfg.StreamInts[i](ctx, desc, cc, method, c.streamFrom(i+1, w), opts...)
 	}
 }

@@ -77,6 +77,7 @@ func (c *Caller) stream(ctx context.Context, desc *grpc.StreamDesc, method strin
 		f = s.cur.billed(f)
 		s.cur.settle(f)
 		s.cur.end(f)
+		s.cur.log(f)
 		return nil, f
 	}
 	s.attend()
@@ -168,6 +169,7 @@ func (s *stream) finish(err error) error {
 		c.settle(err)
 	}
 	c.end(err)
+	s.log(c, busy)
 	return err
 }
 

@@ -28,12 +28,14 @@ func (c *Caller) unary(ctx context.Context, method string, args, reply any, opts
 		f = u.exchange(args, reply)
 	}
 	if f != nil {
-		err = u.billed(f)
+		f = u.billed(f)
+		err = f
 	} else {
 		c.succeeded()
 	}
 	u.settle(err)
 	u.end(err)
+	u.log(f)
 	if u.more != nil && u.more.lent {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -80,6 +81,8 @@ type Config struct {
 	ConnID func() uint64
 	// Sink observes events; nil is free.
 	Sink event.Sink
+	// Logger gets connections that fail; nil is free.
+	Logger *slog.Logger
 	// Metrics is handed to balancers and resolvers; nil drops measurements.
 	Metrics estats.MetricsRecorder
 	// HealthCheck watches the health of connections where the service config has

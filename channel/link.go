@@ -106,6 +106,7 @@ func (l *link) serve() *fault.Fault {
 	l.sub.c.untrack(l)
 	l.sub.lost(l)
 	if l.isReady.Load() {
+		l.logEnd(err)
 		return nil
 	}
 	return l.prefaceFault(err)
@@ -136,6 +137,7 @@ func (l *link) BatchEnd() {}
 func (l *link) GoAway(g *h2.GoAwayError) {
 	l.calm(g)
 	l.sub.lost(l)
+	l.logGoAway(g)
 }
 
 // Closed implements h2.ConnHandler.

@@ -243,6 +243,7 @@ func (s *Subchannel) fail(a *attempt, f *fault.Fault) {
 	wait := s.waits
 	s.retry = time.AfterFunc(time.Until(a.next), func() { s.retryNow(wait) })
 	s.mu.Unlock()
+	s.logFailure(f)
 	s.policy.host.session.resolver.resolveNow()
 }
 

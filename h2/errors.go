@@ -5,6 +5,7 @@ package h2
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/faultline-rpc/faultline/h2/frame"
 )
@@ -93,6 +94,20 @@ func (e *ConnError) Error() string {
 		s += ": " + e.Err.Error()
 	}
 	return s
+}
+
+// Orderly reports an end that nobody has to look into: one side closed the
+// connection, or gave it up before its time, and neither complained.
+func (e *ConnError) Orderly() bool {
+	switch {
+	case e.GoAway != nil && e.GoAway.Code != NoError:
+		return false
+	case e.Kind == Closed:
+		return e.Code == NoError
+	case e.Kind == Lost:
+		return !e.Ready || errors.Is(e.Err, io.EOF)
+	}
+	return e.Kind == Aborted
 }
 
 // Unwrap returns the underlying error.

@@ -45,7 +45,8 @@ type call struct {
 	taken      bool          // the handler's own: the request was decoded
 	arrived    time.Duration // as Server.now has it
 
-	sending atomic.Bool // a message is on its way out: trailers now would cut it off
+	sending atomic.Bool  // a message is on its way out: trailers now would cut it off
+	sent    atomic.Int64 // messages of a stream that were sent, for the log
 
 	// Guarded by ctx.mu:
 	header     []hpack.Field
@@ -278,6 +279,7 @@ func (k *call) reply(m any) {
 	if err != nil {
 		k.unsent(err)
 	}
+	k.logReply(first, err)
 }
 
 // unsent ends a stream whose answer could not be sent as a whole.
@@ -307,7 +309,7 @@ func (k *call) finish(err error) {
 	first, header, trailer := !k.headerSent && len(k.header) > 0, k.header, k.trailer
 	k.headerSent = true
 	x.mu.Unlock()
-	st, err := k.statusOf(err, raised)
+	st, hop, err := k.statusOf(err, raised)
 	if f, ok := err.(*fault.Fault); ok && (f == raised || f == k.refusal) && f.Processed() == fault.No && f.Entry() != fault.CallCancelled {
 		k.recordRefusal(f)
 	}
@@ -316,7 +318,8 @@ func (k *call) finish(err error) {
 		// grpc-accept-encoding" (doc/compression.md of grpc/grpc)
 		trailer = append(trailer, hpack.Field{Name: "grpc-accept-encoding", Value: codec.Supported(k.conn.srv.inflate)})
 	}
-	k.conclude(st, first, header, trailer)
+	unsent := k.conclude(st, first, header, trailer)
+	k.logEnd(st.Code, hop, err, unsent)
 	if w := k.watch; w != nil {
 		if w.err = err; err == error(raised) {
 			w.err = claiming(err, k.handlerRan())
@@ -329,13 +332,13 @@ func (k *call) finish(err error) {
 }
 
 // conclude sends the end of a call, after the headers that its handler set but
-// has not sent.
-func (k *call) conclude(st wire.Status, headers bool, header, trailer []hpack.Field) {
+// has not sent. The error says why the caller does not get it.
+func (k *call) conclude(st wire.Status, headers bool, header, trailer []hpack.Field) error {
 	if headers {
 		// What it has to say, Finish has too: the stream is over.
 		_ = k.ServerStream.SendHeader(k.subtype, k.encoding, header)
 	}
-	_ = k.Finish(st, trailer)
+	return k.Finish(st, trailer)
 }
 
 // raise remembers a fault that this call's own methods return: the caller may
@@ -401,6 +404,7 @@ func (k *call) recycle() {
 	k.opened, k.dispatched, k.taken = false, false, false
 	k.header, k.trailer = k.header[:0], k.trailer[:0]
 	k.headerSent, k.started, k.over = false, false, false
+	k.sent.Store(0)
 	k.raised, k.badTrailer, k.interrupted, k.passed = nil, nil, nil, nil
 	s.pool.Put(k)
 }

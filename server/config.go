@@ -91,8 +91,9 @@ type Config struct {
 	// server: addresses, texts and the services it passed. Any that says so is
 	// enough; without any no peer may. They are asked once per connection.
 	Trusted []func(*peer.Peer) bool
-	// Logger gets what callers must not see, and failed handshakes. Nil means
-	// slog.Default().
+	// Logger gets what callers must not see, failed handshakes, a line for each
+	// finished call, and connections that fail. Of nil slog.Default() gets the
+	// first two, and nobody the others.
 	Logger *slog.Logger
 	// ConnID numbers connections for events; nil numbers them from 1 on, for
 	// this server alone.

@@ -68,7 +68,7 @@ func (c *conn) serve() {
 		conn.Abort(net.ErrClosed)
 	}
 	defer c.keep().stop()
-	_ = conn.Run() // why it ended is an event, and each call's fault
+	c.logEnd(conn.Run()) // why it ended is an event as well, and each call's fault
 }
 
 // handshake secures the connection, if there are credentials.
@@ -100,7 +100,7 @@ func (c *conn) handshakeFailed(err error) {
 	f := fault.TLSHandshake.Newf(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: err,
 		Evidence: &fault.Evidence{Address: addr(c.raw.RemoteAddr()), Local: addr(c.raw.LocalAddr())}},
 		"the handshake with %s failed: %v", addr(c.raw.RemoteAddr()), err)
-	s.cfg.Logger.LogAttrs(context.Background(), level, "a connection was not secured", slog.Any("error", f))
+	c.between().Failed(s.cfg.Logger, level, "a connection was not secured", f)
 	if s.cfg.Sink != nil {
 		s.cfg.Sink.Record(event.ConnClosed{Conn: c.id, Role: event.Server, Err: f})
 	}

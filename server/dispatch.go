@@ -216,12 +216,18 @@ func (e *events) Reset(f *fault.Fault) {
 	}
 	k.ctx.cancel(claiming(f, k.ran()))
 	if !k.dispatched {
+		if !k.ctx.answered() {
+			k.logFault(f.WithProcessed(fault.No))
+		}
 		k.conn.forget(k)
 	}
 }
 
 // Refused implements wire.CallHandler.
-func (e *events) Refused(f *fault.Fault) { (*call)(e).recordRefusal(f) }
+func (e *events) Refused(f *fault.Fault) {
+	(*call)(e).recordRefusal(f)
+	(*call)(e).logFault(f)
+}
 
 // recordRefusal has observers learn of an answer given without a handler.
 func (k *call) recordRefusal(f *fault.Fault) {

@@ -43,7 +43,8 @@ type edge struct {
 	sealed          bool            // an interceptor answered, and no handler will run any more
 	elapsed, budget time.Duration
 	timed           bool
-	passed          []string // trail that the handler passed on by hand, with SetTrailer
+	passed          []string  // trail that the handler passed on by hand, with SetTrailer
+	hop             fault.Hop // what this service says of the failure, once it is judged
 
 	// mask logs what the caller must not see, and returns the reference it gets.
 	mask func(err error, what string) string
@@ -156,6 +157,7 @@ func (e *edge) unplanned(err error) (wire.Status, error) {
 func (e *edge) trail(own fault.Hop, behind *fault.Fault, said string) []string {
 	own = own.On(e.method)
 	own.Elapsed, own.Budget, own.Timed = e.elapsed, e.budget, e.timed
+	e.hop = own
 	if !e.trusted {
 		return fault.WriteTrail(own.Masked(), nil)
 	}

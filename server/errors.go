@@ -20,11 +20,11 @@ import (
 )
 
 // statusOf decides what the caller gets to read of an error with which a call
-// ends: see [edge]. It also returns the error as observers on this side may see
-// it.
-func (k *call) statusOf(err error, raised *fault.Fault) (wire.Status, error) {
+// ends: see [edge]. It also returns what this service says of a failure, and the
+// error as observers on this side may see it.
+func (k *call) statusOf(err error, raised *fault.Fault) (wire.Status, fault.Hop, error) {
 	if err == nil {
-		return wire.Status{}, nil
+		return wire.Status{}, fault.Hop{}, nil
 	}
 	e := edge{method: k.ctx.path, trusted: k.conn.trusted, ran: k.handlerRan(), passed: k.passed, mask: k.mask, context: k.contextFault}
 	if e.ran == fault.No {
@@ -35,13 +35,13 @@ func (k *call) statusOf(err error, raised *fault.Fault) (wire.Status, error) {
 		e.timed, e.budget = true, time.Until(x.deadline)
 	}
 	if f, ok := err.(*fault.Fault); ok && (f == raised || f == k.refusal) {
-		return e.own(f), err
+		return e.own(f), e.hop, err
 	}
 	st, seen := e.judge(err, raised)
 	if f, ok := seen.(*fault.Fault); ok && seen != err { // made here
 		seen = k.located(f)
 	}
-	return st, seen
+	return st, e.hop, seen
 }
 
 // contextFault is the fault of a handler that returned its context's error, or
@@ -55,22 +55,34 @@ func (k *call) contextFault(err error) *fault.Fault {
 			if f.Entry() == fault.CallDeadline {
 				why += fmt.Sprintf(", %v after the request arrived", k.ctx.timeout)
 			}
-			if g := contextError(err, "", ""); g != nil && f.Entry() == fault.ServerOverloaded { // this side ended it, and its caller waits for an answer
+			if g := contextError(err, nil, "", ""); g != nil && f.Entry() == fault.ServerOverloaded { // this side ended it, and its caller waits for an answer
 				return f
 			}
 		}
 	}
-	f := contextError(err, k.ctx.path, why)
+	f := contextError(err, k.ctx.why(), k.ctx.path, why)
 	if f == nil || k.ctx.deadline.IsZero() {
 		return f
 	}
 	return f.WithLedger(k.ctx.ledger(k.ctx.elapsed(), true))
 }
 
+// contextEnd is a context's error, and why that context ended.
+type contextEnd struct{ err, cause error }
+
+// Error is the cause's text.
+func (e *contextEnd) Error() string { return e.cause.Error() }
+
+// Unwrap returns both.
+func (e *contextEnd) Unwrap() []error { return []error{e.err, e.cause} }
+
 // contextError is the fault of a handler that returned a context's error, nil
-// for other errors.
-func contextError(err error, method, why string) *fault.Fault {
+// for other errors. cause is why the call's own context ended, nil if it has not.
+func contextError(err, cause error, method, why string) *fault.Fault {
 	a := fault.Args{Side: fault.Local, Processed: fault.Maybe, Cause: err, Evidence: &fault.Evidence{Method: clip(method)}}
+	if cause != nil && !errors.Is(cause, err) {
+		a.Cause = &contextEnd{err, cause}
+	}
 	what := ""
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -86,7 +98,7 @@ func contextError(err error, method, why string) *fault.Fault {
 // mask logs what the caller must not see, and returns the reference it gets.
 func (k *call) mask(err error, what string) string {
 	s, ref := k.conn.srv, reference()
-	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, what,
+	s.cfg.Logger.LogAttrs(k.user, slog.LevelError, what,
 		slog.String("method", clip(k.ctx.path)), slog.String("reference", ref), slog.Any("error", err))
 	if s.cfg.Sink != nil {
 		s.cfg.Sink.Record(event.ErrorMasked{Method: clip(k.ctx.path), Reference: ref, Err: err})
@@ -102,7 +114,7 @@ func (k *call) crashed(value any) error {
 	if value == nil {
 		text, what = "runtime.Goexit was called", "a handler ended its goroutine"
 	}
-	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, what,
+	s.cfg.Logger.LogAttrs(k.user, slog.LevelError, what,
 		slog.String("method", clip(k.ctx.path)), slog.String("reference", ref), slog.String("value", text), slog.String("stack", string(stack)))
 	if s.cfg.Sink != nil {
 		s.cfg.Sink.Record(event.HandlerPanicked{Method: clip(k.ctx.path), Reference: ref, Value: text, Stack: stack})

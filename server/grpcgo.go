@@ -69,7 +69,7 @@ func beyond(ctx context.Context, method string, start time.Time, trusted []func(
 		slog.LogAttrs(ctx, slog.LevelError, what, slog.String("method", clip(method)), slog.String("reference", ref), slog.Any("error", err))
 		return ref
 	}
-	e.context = func(err error) *fault.Fault { return contextError(err, method, "") }
+	e.context = func(err error) *fault.Fault { return contextError(err, nil, method, "") }
 	st, _ := e.judge(err, nil)
 	return metadata.MD{fault.TrailKey: st.Trail}, status.FromProto(protoOf(st)).WithCause(err).Err()
 }

@@ -39,15 +39,25 @@ func (c *callContext) interrupt(running, waiting *fault.Fault) {
 	k.headerSent = true
 	// Where a message is half sent the connection's end has to say it: clients
 	// take a message that is cut off for a broken server.
+	answered := false
 	if !k.sending.Load() {
 		// Under the lock, which keeps the call from being used again. It does not wait.
-		k.conclude(k.answeredFor(f), first, k.header, k.trailer)
+		answered = k.conclude(k.answeredFor(f), first, k.header, k.trailer) == nil
 	}
 	stop := c.cancelLocked(f)
+	log := k.logger(f, answered)
 	c.mu.Unlock()
 	if stop != nil {
 		stop(f)
 	}
+	log()
+}
+
+// answered reports whether the call was.
+func (c *callContext) answered() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.call == nil || c.call.over
 }
 
 // interruption says why the server answered in the handler's place, nil if it

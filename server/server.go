@@ -4,6 +4,7 @@ package server
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"reflect"
 	"sync"
@@ -20,6 +21,7 @@ import (
 // may be called from several goroutines.
 type Server struct {
 	cfg      Config
+	journal  *slog.Logger                 // gets a line for each call; nil is free
 	unaryInt grpc.UnaryServerInterceptor  // the chain, or nil
 	strInt   grpc.StreamServerInterceptor // the chain, or nil
 	unknown  *method                      // nil without UnknownHandler
@@ -58,9 +60,11 @@ type Server struct {
 
 // New makes a server that has no services yet and does not listen.
 func New(cfg Config) *Server {
+	journal := cfg.Logger
 	cfg = cfg.withDefaults()
 	s := &Server{
 		cfg:       cfg,
+		journal:   journal,
 		epoch:     time.Now(),
 		unaryInt:  gated(chainUnary(cfg.UnaryInts)),
 		strInt:    chainStream(cfg.StreamInts),

@@ -125,6 +125,7 @@ func newRig(t *testing.T, cfg Config, svc *testService) *rig {
 		cfg.Sink = &r.events
 	}
 	r.Server = New(cfg)
+	r.journal = nil // the log is what callers must not see
 	testpb.RegisterTestServiceServer(r.Server, svc)
 	go func() { r.served <- r.Serve(r.lis) }()
 	for listening := 0; listening == 0; runtime.Gosched() {

@@ -237,6 +237,9 @@ func (s *serverStream) SendMsg(m any) error {
 		}
 		return s.fail(claiming(err, k.ran()))
 	}
+	if k.conn.srv.journal != nil {
+		k.sent.Add(1)
+	}
 	if k.watch != nil {
 		k.watch.out(m, sizes)
 	}

@@ -78,6 +78,7 @@ type Progress struct {
 	Sent     bool  // the request's headers may have left this process
 	Headers  bool  // response headers have arrived
 	Messages int64 // response messages that have arrived
+	Trailers bool  // the status has arrived: the stream ended in order
 }
 
 // ClientStream is a client's side of one attempt. One goroutine may send while
@@ -310,7 +311,7 @@ func (s *ClientStream) Progress() Progress {
 	p := Progress{Sent: s.Sent()}
 	s.recv.mu.Lock()
 	defer s.recv.unlock()
-	p.Headers, p.Messages = s.head != nil, s.recv.got
+	p.Headers, p.Messages, p.Trailers = s.head != nil, s.recv.got, s.inOrder
 	return p
 }
 

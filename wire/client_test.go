@@ -78,7 +78,7 @@ func TestRequestOnTheWire(t *testing.T) {
 		if md := s.Trailer(); md["x-t"][0] != "2" || s.Outcome() != nil || !s.Ended() {
 			t.Errorf("trailer %v, outcome %v", md, s.Outcome())
 		}
-		if got := (s.Progress()); got != (Progress{Sent: true, Headers: true, Messages: 1}) {
+		if got := (s.Progress()); got != (Progress{Sent: true, Headers: true, Messages: 1, Trailers: true}) {
 			t.Errorf("progress %+v", got)
 		}
 		if !s.Recyclable() {

@@ -8,10 +8,13 @@
 package provoked_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"log/slog"
 	"net"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,10 +43,45 @@ const (
 type world struct {
 	*testing.T
 	net *simnet.Network
+	log journal
 }
 
 func newWorld(t *testing.T) *world {
-	return &world{t, simnet.NewNetwork(simnet.Options{Latency: time.Millisecond})}
+	return &world{T: t, net: simnet.NewNetwork(simnet.Options{Latency: time.Millisecond})}
+}
+
+// journal is what the ends of a world log.
+type journal struct {
+	mu  sync.Mutex
+	out bytes.Buffer // guarded by mu
+}
+
+// Write implements io.Writer.
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.out.Write(p)
+}
+
+// inOrder returns the lines, the client's before the server's, and those of
+// calls before those of connections, which other goroutines write. How often
+// connecting is tried depends on chance: lines that repeat count once.
+func (j *journal) inOrder() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	lines := strings.SplitAfter(j.out.String(), "\n")
+	place := func(line string) int {
+		n := 0
+		if strings.Contains(line, " role=server ") {
+			n = 2
+		}
+		if !strings.Contains(line, "finished call") {
+			n++
+		}
+		return n
+	}
+	slices.SortStableFunc(lines[:len(lines)-1], func(a, b string) int { return place(a) - place(b) })
+	return strings.Join(slices.Compact(lines), "")
 }
 
 func (w *world) must(err error) {
@@ -82,7 +120,8 @@ func (w *world) client(opts ...faultline.DialOption) *faultline.ClientConn {
 
 func (w *world) clientOf(target string, opts ...faultline.DialOption) *faultline.ClientConn {
 	w.Helper()
-	cc, err := faultline.NewClient(target, append([]faultline.DialOption{faultline.WithTransportCredentials(insecure.NewCredentials())}, opts...)...)
+	cc, err := faultline.NewClient(target, append([]faultline.DialOption{
+		faultline.WithTransportCredentials(insecure.NewCredentials()), faultline.WithLogger(logger(&w.log))}, opts...)...)
 	w.must(err)
 	w.Cleanup(func() { _ = cc.Close() })
 	return cc
@@ -136,7 +175,7 @@ func (w *world) serveOn(l net.Listener, s *shop, opts ...faultline.ServerOption)
 	s.began, s.away = make(chan struct{}, 16), make(chan event.GoAwaySent, 16)
 	s.refused, s.ended, s.causes, s.closed = make(chan error, 16), make(chan error, 16), make(chan error, 16), make(chan error, 16)
 	s.Server = faultline.NewServer(append([]faultline.ServerOption{
-		faultline.EventSink(s), faultline.StatsHandler(s), faultline.Logger(slog.New(slog.DiscardHandler)),
+		faultline.EventSink(s), faultline.StatsHandler(s), faultline.Logger(logger(&w.log)),
 	}, opts...)...)
 	s.RegisterService(&orders, s)
 	done := make(chan struct{})
