@@ -52,7 +52,8 @@ type call struct {
 	header     []hpack.Field
 	trailer    []hpack.Field
 	headerSent bool
-	started    bool         // the handler runs, or has run
+	started    bool         // a worker calls the handler, or has called it
+	delivered  bool         // a unary handler has its request
 	over       bool         // the answer is complete, or given up
 	raised     *fault.Fault // the last fault that this call's own methods returned
 	badTrailer *fault.Fault // what is wrong with the trailers that the handler set
@@ -182,8 +183,30 @@ func (k *call) decodeUnary(m any) error {
 	if err != nil {
 		return k.raise(claiming(err, fault.No)) // generated code calls the handler with the request
 	}
-	return k.unmarshal(&msg, m)
+	if err := k.unmarshal(&msg, m); err != nil {
+		return err
+	}
+	return k.deliver()
 }
+
+// deliver lets the handler have its request, unless the call was answered
+// meanwhile, with the promise that no handler would see it.
+func (k *call) deliver() error {
+	k.ctx.mu.Lock()
+	defer k.ctx.mu.Unlock()
+	switch {
+	case !k.over:
+		k.delivered = true
+		return nil
+	case k.interrupted != nil:
+		return k.interrupted
+	}
+	return (*transportStream)(k.ctx).misuseLocked("the request was decoded after the call had been answered")
+}
+
+// begunLocked reports whether the handler runs, or has run: a unary one is
+// called with its request.
+func (k *call) begunLocked() bool { return k.started && (k.method.unary == nil || k.delivered) }
 
 // claiming returns err, where it is a fault that leaves it open, with what is
 // known of the call's handler.
@@ -403,7 +426,7 @@ func (k *call) recycle() {
 	k.subtype = ""
 	k.opened, k.dispatched, k.taken = false, false, false
 	k.header, k.trailer = k.header[:0], k.trailer[:0]
-	k.headerSent, k.started, k.over = false, false, false
+	k.headerSent, k.started, k.delivered, k.over = false, false, false, false
 	k.sent.Store(0)
 	k.raised, k.badTrailer, k.interrupted, k.passed = nil, nil, nil, nil
 	s.pool.Put(k)

@@ -29,7 +29,7 @@ func (c *callContext) interrupt(running, waiting *fault.Fault) {
 		return // not open yet, and refused when it is; or answered
 	}
 	f := waiting
-	if k.started {
+	if k.begunLocked() {
 		f = running.WithProcessed(k.ran())
 	} else {
 		k.recordRefusal(f)

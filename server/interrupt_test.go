@@ -122,6 +122,44 @@ func TestStopSeenByGRPC(t *testing.T) {
 	wantStatus(t, <-done, codes.Unavailable, stoppedText)
 }
 
+// slowCodec takes its time.
+type slowCodec struct{ begun, resume chan struct{} }
+
+func (c slowCodec) Unmarshal([]byte, any) error { close(c.begun); <-c.resume; return nil }
+func (slowCodec) Marshal(any) ([]byte, error)   { return nil, nil }
+func (slowCodec) Name() string                  { return "slow" }
+
+// TestStopBeforeTheRequestIsDecoded: a call whose request is just being decoded
+// is answered with the promise that no handler ran, and none does.
+func TestStopBeforeTheRequestIsDecoded(t *testing.T) {
+	for name, cfg := range map[string]Config{"bare": {}, "behind an interceptor": {UnaryInts: []grpc.UnaryServerInterceptor{
+		func(c context.Context, in any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+			return next(c, in)
+		}}}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := slowCodec{make(chan struct{}), make(chan struct{})}
+				cfg.ForceCodec = CodecV1(c)
+				r := newRig(t, cfg, &testService{empty: func(context.Context, *testpb.Empty) (*testpb.Empty, error) {
+					t.Error("the handler runs after its call was answered with server.draining")
+					return nil, nil
+				}})
+				p := r.peer()
+				p.SendRequest(1, false, emptyCall)
+				p.SendBody(1, peer.Message(nil), true)
+				<-c.begun
+				go r.Stop()
+				p.WantTrailers(1, "grpc-status", "14", "grpc-message", drainingText)
+				close(c.resume)
+				synctest.Wait()
+				if list := r.refusals(); len(list) != 1 || !fault.ServerDraining.Is(list[0].Err) {
+					t.Errorf("refusals: %+v", list)
+				}
+			})
+		})
+	}
+}
+
 // TestStopInsideAMessage: a message that is cut off by trailers would be
 // INTERNAL to grpc-go.
 func TestStopInsideAMessage(t *testing.T) {
