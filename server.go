@@ -86,7 +86,8 @@ func MaxSendMsgSize(bytes int) ServerOption {
 }
 
 // MaxConcurrentStreams bounds the streams, and the running handlers, of one
-// connection. Default 10000; 0 means the default.
+// connection: while handlers of streams that were reset have not returned, new
+// calls may have to wait. Default 10000; 0 means the default.
 func MaxConcurrentStreams(n uint32) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.MaxConcurrentStreams = n })
 }

@@ -44,6 +44,7 @@ type call struct {
 	counted    bool          // the worker's own, once dispatched: it is among those that limits count
 	taken      bool          // the handler's own: the request was decoded
 	arrived    time.Duration // as Server.now has it
+	place      place
 
 	sending atomic.Bool  // a message is on its way out: trailers now would cut it off
 	sent    atomic.Int64 // messages of a stream that were sent, for the log
@@ -126,10 +127,10 @@ func (k *call) handled() {
 		return
 	}
 	k.counted = false
-	k.conn.calls.Add(-1)
 	if k.conn.srv.cfg.MaxHandlers > 0 {
 		k.conn.srv.running.Add(-1)
 	}
+	k.conn.returned()
 }
 
 // late says why the handler need not start any more: the call waited longer

@@ -29,8 +29,9 @@ type Config struct {
 	// 2147483647.
 	MaxSendMsgSize int
 	// MaxConcurrentStreams bounds the streams of one connection, and also its
-	// running handlers: one whose stream was reset counts until it returns.
-	// Calls above it are refused with REFUSED_STREAM. Default 10000.
+	// running handlers: one whose stream was reset counts until it returns, and
+	// calls wait for it. Streams above it are refused with REFUSED_STREAM.
+	// Default 10000.
 	MaxConcurrentStreams uint32
 	// InitialWindowSize is a stream's receive window, in bytes; below 65535 it
 	// is ignored. Default 4 MiB.

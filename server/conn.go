@@ -38,7 +38,8 @@ type conn struct {
 	batch   []*call       // the reader's own: what this read brought
 	clock   time.Duration // the reader's own: when the batch began, as Server.now has it
 	waiting int           // the reader's own: calls opened, and not dispatched yet
-	calls   atomic.Int64  // opened, and their handlers have not returned
+	running atomic.Int64  // calls that workers have or get, and whose handlers have not returned
+	parking parking
 
 	enforcer enforcer // the reader's own
 }

@@ -21,11 +21,12 @@ import (
 // From a request's headers to the queue of the workers. All of it runs on the
 // connection's reader:
 //
-//  1. NewStream gives storage, or refuses: too many handlers run.
+//  1. NewStream gives storage.
 //  2. Open finds the method, codec and compressor, and makes the context. A
 //     request that cannot be served goes the same way: what it takes to word
 //     the refusal is a worker's work, not the reader's.
-//  3. Dispatch, when the request may start, adds it to the batch.
+//  3. Dispatch, when the request may start, adds it to the batch, or parks it:
+//     too many handlers run.
 //  4. BatchEnd hands the batch to the workers.
 //
 // A stream may be reset at any point; a call that no worker has yet ends here.
@@ -35,13 +36,9 @@ type events call
 
 var _ wire.CallHandler = (*events)(nil)
 
-// NewStream implements wire.ServerHandler. The limit counts calls, not
-// streams: resetting a stream does not make room before its handler has
-// returned (CVE-2023-44487).
+// NewStream implements wire.ServerHandler. How many streams there may be, h2
+// has seen to.
 func (c *conn) NewStream() *wire.ServerStream {
-	if c.calls.Load() >= int64(c.srv.cfg.MaxConcurrentStreams) {
-		return nil
-	}
 	k := c.srv.newCall()
 	k.conn = c
 	k.ctx = &callContext{base: c.base, peer: c.peer}
@@ -54,7 +51,6 @@ func (e *events) Open() wire.Dispatch {
 	c, h, s := k.conn, k.Head(), k.conn.srv
 	k.opened = true
 	c.waiting++
-	c.calls.Add(1)
 	s.calls.Add(1)
 	k.MaxRecv = s.recvMax
 	x := k.ctx
@@ -169,7 +165,29 @@ func (e *events) Dispatch() {
 	}
 	k.dispatched, k.counted = true, true
 	c.waiting--
+	if !c.room() {
+		c.park(k)
+		return
+	}
 	c.batch = append(c.batch, k)
+}
+
+// recall takes a call back that no worker has: it was never dispatched, or it
+// is parked. It reports false if a worker has it, and ends it.
+func (k *call) recall() bool {
+	c := k.conn
+	if !k.dispatched {
+		return true
+	}
+	if !c.withdraw(k) {
+		return false
+	}
+	k.dispatched, k.counted = false, false
+	c.waiting++
+	if c.srv.cfg.MaxHandlers > 0 {
+		c.srv.running.Add(-1)
+	}
+	return true
 }
 
 // BatchEnd implements wire.ServerHandler.
@@ -190,7 +208,7 @@ func (e *events) Overloaded() *fault.Fault {
 	f := fault.ServerOverloaded.Newf(fault.Args{Side: fault.Local, Processed: fault.No,
 		Evidence: &fault.Evidence{Option: "MaxUndeliveredBytes", Limit: limit}},
 		"requests of %d bytes wait for their handlers, which is this server's limit MaxUndeliveredBytes", limit)
-	if !k.dispatched {
+	if k.recall() {
 		c.refuse(k, f)
 		return f
 	}
@@ -214,13 +232,15 @@ func (e *events) Reset(f *fault.Fault) {
 	if !k.opened {
 		return // refused by wire, or malformed from the start
 	}
-	k.ctx.cancel(claiming(f, k.ran()))
-	if !k.dispatched {
+	if k.recall() {
+		k.ctx.cancel(claiming(f, fault.No))
 		if !k.ctx.answered() {
 			k.logFault(f.WithProcessed(fault.No))
 		}
 		k.conn.forget(k)
+		return
 	}
+	k.ctx.cancel(claiming(f, k.ran()))
 }
 
 // Refused implements wire.CallHandler.
@@ -245,7 +265,6 @@ func (c *conn) forget(k *call) {
 	k.opened = false
 	c.waiting--
 	k.ctx.end()
-	c.calls.Add(-1)
 	c.srv.callEnded()
 }
 

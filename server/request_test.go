@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,6 +18,7 @@ import (
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/gzip"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/faultline-rpc/faultline/codec"
@@ -212,33 +215,91 @@ func TestForceCodecAndUnknownHandler(t *testing.T) {
 	}
 }
 
+// TestRapidReset: handlers of streams that were reset keep their places. The
+// calls of a client that keeps within the limit wait for them.
 func TestRapidReset(t *testing.T) {
-	release, started := make(chan struct{}), make(chan struct{}, 10)
-	r := newRig(t, Config{MaxConcurrentStreams: 3}, &testService{empty: func(context.Context, *testpb.Empty) (*testpb.Empty, error) {
-		started <- struct{}{}
+	release, started := make(chan struct{}), make(chan string, 10)
+	r := newRig(t, Config{MaxConcurrentStreams: 3, MaxHandlers: 6}, &testService{empty: func(ctx context.Context, _ *testpb.Empty) (*testpb.Empty, error) {
+		md, _ := metadata.FromIncomingContext(ctx)
+		started <- md.Get("n")[0]
 		<-release
 		return &testpb.Empty{}, nil
 	}})
-	p := r.peer()
-	for i := range uint32(3) {
-		p.SendRequest(2*i+1, false, emptyCall)
-		p.SendData(2*i+1, peer.Message(nil), true)
-		<-started
-		p.SendRST(2*i+1, http2.ErrCodeCancel)
-	}
-	p.SendRequest(7, false, emptyCall)
-	p.WantRST(7, http2.ErrCodeRefusedStream) // the streams are gone, their handlers are not
-	close(release)
-	for id := uint32(9); ; id += 2 {
-		p.SendRequest(id, false, emptyCall)
+	p := r.peer(peer.Options{Interleave: true})
+	send := func(id uint32) {
+		p.SendRequest(id, false, emptyCall, "n", strconv.Itoa(int(id)))
 		p.SendData(id, peer.Message(nil), true)
-		f := p.Next()
-		for f.Stream != id {
-			f = p.Next()
+	}
+	for _, id := range []uint32{1, 3, 5} {
+		send(id)
+		if got := <-started; got != strconv.Itoa(int(id)) {
+			t.Errorf("call %s started, expected %d", got, id)
 		}
-		if f.Kind == http2.FrameHeaders {
-			break
+		p.SendRST(id, http2.ErrCodeCancel)
+	}
+	send(7) // the streams are gone, their handlers are not
+	send(9)
+	send(11)
+	send(13)
+	p.WantRST(13, http2.ErrCodeRefusedStream) // a fourth stream
+	for id := uint32(9); id < 400; id += 2 { // those that wait come and go
+		if id > 13 {
+			send(id)
 		}
+		if id != 11 && id != 13 {
+			p.SendRST(id, http2.ErrCodeCancel)
+		}
+	}
+	p.SendPing(false, [8]byte{1})
+	p.WantPing(true)
+	if n := len(started); n != 0 {
+		t.Errorf("%d more handlers started while three ran", n)
+	}
+	close(release)
+	p.WantResponse(7)
+	p.WantResponse(11)
+	if a, b, n := <-started, <-started, len(started); a == b || n != 0 || a != "7" && a != "11" || b != "7" && b != "11" {
+		t.Errorf("calls %s and %s were handled, and %d more", a, b, n)
+	}
+	send(401)
+	p.WantResponse(401)
+}
+
+// TestWaitingForHandlersEnds: a call that waits for others' handlers ends with
+// its connection, and with its server.
+func TestWaitingForHandlersEnds(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		end  func(*rig, *peer.T)
+	}{
+		{"connection", func(r *rig, p *peer.T) {
+			p.Close()
+			for r.calls.Load() > 1 {
+				runtime.Gosched()
+			}
+		}},
+		{"stop", func(r *rig, p *peer.T) {
+			go r.Stop()
+			p.WantHeaders(3, "grpc-status", "14")
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			svc, started, release := blocking()
+			r := newRig(t, Config{MaxConcurrentStreams: 1}, svc)
+			p := r.peer()
+			begin(p, 1)
+			<-started
+			p.SendRST(1, http2.ErrCodeCancel)
+			begin(p, 3)
+			p.SendPing(false, [8]byte{1})
+			p.WantPing(true)
+			tc.end(r, p)
+			close(release)
+			r.GracefulStop()
+			if n, calls := len(started), r.calls.Load(); n != 0 || calls != 0 {
+				t.Errorf("%d handlers started, %d calls are left", n, calls)
+			}
+		})
 	}
 }
 
