@@ -85,18 +85,19 @@ func (c *call) prepare(ctx context.Context, p *channel.Picked) (string, *fault.F
 	}
 	fields := c.scratch.md
 	if len(p.Metadata) > 0 || len(c.caller.cfg.Creds) > 0 || c.creds != nil {
-		fields = append(c.scratch.fields[:0], fields...)
+		// Credentials first, as in grpc-go: servers look at a key's first value.
+		if fields, f = c.credentials(ctx, p, host, c.scratch.fields[:0]); f != nil {
+			return "", f
+		}
+		fields = append(fields, c.scratch.md...)
 		var err error
 		if fields, err = wire.AppendMetadata(fields, p.Metadata); err != nil {
 			return "", c.unsendable(err)
 		}
-		if fields, f = c.credentials(ctx, p, fields); f != nil {
-			return "", f
-		}
 		c.scratch.fields = fields
 	}
 	if c.before > 0 { // gRFC A6, "Exposed Retry Metadata"
-		fields = append(c.scratch.fields[:0], fields...)
+		fields = append(c.scratch.fields[:0], fields...) // which may be there already
 		fields = append(fields, hpack.Field{Name: "grpc-previous-rpc-attempts", Value: strconv.Itoa(int(c.before)), Index: hpack.Literal})
 		c.scratch.fields = fields
 	}
@@ -189,7 +190,7 @@ func (c *call) settle(err error) {
 	info := balancer.DoneInfo{Err: err}
 	if c.s != nil {
 		p := c.s.Progress()
-		info.BytesSent, info.BytesReceived = p.Sent, p.Headers
+		info.BytesSent, info.BytesReceived = p.Sent, p.Headers || c.s.Trailer() != nil
 		info.Trailer = c.trailer()
 		info.ServerLoad = serverLoad(info.Trailer)
 	}

@@ -18,15 +18,15 @@ import (
 )
 
 // credentials appends the metadata of the per-call credentials: the client's,
-// then the call's own.
-func (c *call) credentials(ctx context.Context, p *channel.Picked, fields []hpack.Field) ([]hpack.Field, *fault.Fault) {
+// then the call's own. authority is where the request goes.
+func (c *call) credentials(ctx context.Context, p *channel.Picked, authority string, fields []hpack.Field) ([]hpack.Field, *fault.Fault) {
 	if len(c.caller.cfg.Creds) == 0 && c.creds == nil {
 		return fields, nil
 	}
 	began := c.caller.now()
 	defer func() { c.asked = askedFor(c.caller.now() - began) }()
 	ctx = credentials.NewContextWithRequestInfo(ctx, credentials.RequestInfo{Method: c.method, AuthInfo: p.Security})
-	uri := audience(p.Authority, c.method)
+	uri := audience(authority, c.method)
 	f := (*fault.Fault)(nil)
 	for _, creds := range c.caller.cfg.Creds {
 		if fields, f = c.ask(ctx, p, creds, uri, fields); f != nil {

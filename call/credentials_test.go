@@ -81,12 +81,13 @@ func TestCredentialsAreSent(t *testing.T) {
 		uris = uri
 		info, _ = credentials.RequestInfoFromContext(ctx)
 	}}
+	ctx := metadata.AppendToOutgoingContext(context.Background(), "authorization", "the program's", "x-own", "0")
 	for range 2 { // the second call finds everything warm
-		if _, err := stub(c).UnaryCall(context.Background(), &testgrpc.SimpleRequest{}, grpc.PerRPCCredentials(own)); err != nil {
+		if _, err := stub(c).UnaryCall(ctx, &testgrpc.SimpleRequest{}, grpc.PerRPCCredentials(own)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if !slices.Equal(seen.Get("authorization"), []string{"Bearer 1"}) || !slices.Equal(seen.Get("x-own"), []string{"2"}) {
+	if !slices.Equal(seen.Get("authorization"), []string{"Bearer 1", "the program's"}) || !slices.Equal(seen.Get("x-own"), []string{"2", "0"}) {
 		t.Errorf("the server saw %v and %v", seen.Get("authorization"), seen.Get("x-own"))
 	}
 	if want := []string{"https://server/grpc.testing.TestService"}; !slices.Equal(uris, want) {
@@ -188,6 +189,18 @@ func TestCallAuthority(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Tokens are for where the call goes.
+func TestCredentialsForCallAuthority(t *testing.T) {
+	c, _ := client(t, serve(t, &service{}), Config{})
+	c.cfg.Channel = secured(c.cfg.Channel, authInfo{vouchesFor: "other:443"})
+	var uris []string
+	own := token{ask: func(_ context.Context, uri []string) { uris = uri }}
+	_, _ = stub(c).UnaryCall(context.Background(), &testgrpc.SimpleRequest{}, grpc.PerRPCCredentials(own), grpc.CallAuthority("other:443"))
+	if want := []string{"https://other/grpc.testing.TestService"}; !slices.Equal(uris, want) {
+		t.Errorf("audience %q, want %q", uris, want)
 	}
 }
 

@@ -28,7 +28,7 @@ import (
 type race struct {
 	call    *call
 	desc    *grpc.StreamDesc
-	msgs    [][]byte // the request
+	msgs    []message // the request
 	running []*runner
 	stopped bool // the server asked for no more attempts
 	results chan result
@@ -68,7 +68,7 @@ func (c *call) hedged() bool { return c.more != nil && c.more.hedging != nil && 
 
 // race runs attempts beside the one that c has under way. It returns the one
 // that was answered first; or the call's fault, and the attempt it came from.
-func (c *call) race(desc *grpc.StreamDesc, msgs [][]byte) (*call, *fault.Fault) {
+func (c *call) race(desc *grpc.StreamDesc, msgs []message) (*call, *fault.Fault) {
 	r := &race{call: c, desc: desc, msgs: msgs, results: make(chan result), over: make(chan struct{})}
 	defer r.stop()
 	c.more.lent = true
@@ -153,7 +153,7 @@ func (r *race) run(run *runner) {
 }
 
 // request makes an attempt and sends a whole request, if the gate is open.
-func (c *call) request(msgs [][]byte, g *gate) *fault.Fault {
+func (c *call) request(msgs []message, g *gate) *fault.Fault {
 	r := c.caller.acquire()
 	defer c.caller.release(r)
 	c.scratch = &r.scratch
@@ -163,14 +163,19 @@ func (c *call) request(msgs [][]byte, g *gate) *fault.Fault {
 		return f
 	}
 	if len(msgs) == 1 {
-		return c.try(msgs[0], true)
+		f := c.try(msgs[0].wire, true)
+		if f == nil {
+			c.watch.sent(msgs[0])
+		}
+		return f
 	}
 	if f := c.try(nil, len(msgs) == 0); f != nil {
 		return f
 	}
-	for i, p := range msgs {
-		switch c.s.Send(p, i == len(msgs)-1, c.ctx.Done()) {
+	for i, m := range msgs {
+		switch c.s.Send(m.wire, i == len(msgs)-1, c.ctx.Done()) {
 		case nil:
+			c.watch.sent(m)
 		case wire.ErrDone:
 			return c.interrupted(fault.PhaseSend)
 		default: // it has ended

@@ -3,14 +3,22 @@
 package call
 
 import (
+	"google.golang.org/grpc/stats"
+
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/wire"
 )
 
+// message is a message on its way out. Attempts that repeat it send it again.
+type message struct {
+	wire []byte            // with its prefix
+	told *stats.OutPayload // what the stats handlers learn of it; nil without any
+}
+
 // keep remembers a message until the answer begins, so that an attempt which
 // was not processed can be repeated. It reports whether it did: the bytes are
 // then not the sender's to free.
-func (s *stream) keep(c *call, p []byte) bool {
+func (s *stream) keep(c *call, m message) bool {
 	if s.steady.Load() != nil {
 		return false
 	}
@@ -19,12 +27,12 @@ func (s *stream) keep(c *call, p []byte) bool {
 	if s.committed || s.over {
 		return false
 	}
-	if s.keptSize+len(p) > c.replay || c.s.Progress().Headers {
+	if s.keptSize+len(m.wire) > c.replay || c.s.Progress().Headers {
 		s.commitLocked()
 		return false
 	}
-	s.kept = append(s.kept, p)
-	s.keptSize += len(p)
+	s.kept = append(s.kept, m)
+	s.keptSize += len(m.wire)
 	return true
 }
 
@@ -103,7 +111,7 @@ func (s *stream) take(c, next *call, f *fault.Fault) bool {
 }
 
 // replay makes attempts, and sends what is kept, until one is under way.
-func (s *stream) replay(c *call, f *fault.Fault, kept [][]byte) (*call, *fault.Fault) {
+func (s *stream) replay(c *call, f *fault.Fault, kept []message) (*call, *fault.Fault) {
 	if f = c.failed(f, false); f != nil {
 		return c, f
 	}
@@ -135,11 +143,12 @@ func (s *stream) replay(c *call, f *fault.Fault, kept [][]byte) (*call, *fault.F
 	}
 }
 
-func (s *stream) resend(c *call, kept [][]byte) error {
-	for i, p := range kept {
-		if err := c.s.Send(p, s.closed && i == len(kept)-1, c.ctx.Done()); err != nil {
+func (s *stream) resend(c *call, kept []message) error {
+	for i, m := range kept {
+		if err := c.s.Send(m.wire, s.closed && i == len(kept)-1, c.ctx.Done()); err != nil {
 			return err
 		}
+		c.watch.sent(m)
 	}
 	if s.closed && len(kept) == 0 {
 		return c.s.CloseSend()

@@ -256,8 +256,10 @@ func TestDoneOncePerAttempt(t *testing.T) {
 				if v := d.infos[2].Trailer.Get("k"); len(v) != 1 || v[0] != "v" {
 					t.Errorf("trailer %v", d.infos[2].Trailer)
 				}
-				if !d.infos[1].BytesReceived || d.infos[3].BytesReceived {
-					t.Errorf("BytesReceived: %v, %v", d.infos[1].BytesReceived, d.infos[3].BytesReceived)
+				for i, want := range []bool{false, true, true, false} {
+					if got := d.infos[i].BytesReceived; got != want {
+						t.Errorf("attempt %d: BytesReceived %v, want %v", i, got, want)
+					}
 				}
 			})
 		})

@@ -7,7 +7,6 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -41,7 +40,7 @@ type stream struct {
 
 	mu        sync.Mutex
 	cur       *call       // guarded by mu; what it points to does not change until it is repeated
-	kept      [][]byte    // guarded by mu: what was sent, for a repetition
+	kept      []message   // guarded by mu: what was sent, for a repetition
 	keptSize  int         // guarded by mu
 	committed bool        // guarded by mu: there will be no repetition
 	closed    bool        // guarded by sending: the program closed its side
@@ -220,15 +219,11 @@ func (s *stream) SendMsg(m any) error {
 		return f
 	}
 	s.closed = !s.desc.ClientStreams
-	if !s.send(c, buf, s.closed) {
+	if !s.send(c, buf, c.watch.payload(m, sizes), s.closed) {
 		return s.sendEnd()
 	}
 	if s.closed {
 		s.completed()
-	}
-	if c, _ = s.state(); c.watch != nil {
-		c.watch.handle(&stats.OutPayload{Client: true, Payload: m, Length: sizes.Length, CompressedLength: sizes.CompressedLength,
-			WireLength: sizes.WireLength, SentTime: time.Now()})
 	}
 	return nil
 }
@@ -244,12 +239,14 @@ func (s *stream) sendEnd() error {
 
 // send sends one message and frees it. It reports false if the stream is over.
 // sending is held.
-func (s *stream) send(c *call, buf *codec.Buffer, end bool) bool {
-	if !s.keep(c, buf.B) {
+func (s *stream) send(c *call, buf *codec.Buffer, told *stats.OutPayload, end bool) bool {
+	msg := message{buf.B, told}
+	if !s.keep(c, msg) {
 		defer buf.Free()
 	}
 	switch c.s.Send(buf.B, end, c.ctx.Done()) {
 	case nil:
+		c.watch.sent(msg)
 		return true
 	case wire.ErrDone:
 		_ = s.abort(c, c.interrupted(fault.PhaseSend))

@@ -4,12 +4,9 @@ package call
 
 import (
 	"context"
-	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/stats"
 
-	"github.com/faultline-rpc/faultline/codec"
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/wire"
 )
@@ -47,9 +44,12 @@ func (c *Caller) unary(ctx context.Context, method string, args, reply any, opts
 func (c *call) exchange(args, reply any) *fault.Fault {
 	buf, sizes, err := c.codec.Encode(args, c.comp, c.maxSend)
 	if err != nil {
+		if c.watch != nil { // a call that failed, though there was no attempt
+			c.watch.begin(false)
+		}
 		return c.unsendable(err)
 	}
-	f := c.answer(buf, sizes, args, reply)
+	f := c.answer(message{buf.B, c.watch.payload(args, sizes)}, reply)
 	// The connection is done with the bytes when Start has returned.
 	if c.more == nil || !c.more.lent {
 		buf.Free()
@@ -57,17 +57,14 @@ func (c *call) exchange(args, reply any) *fault.Fault {
 	return f
 }
 
-func (c *call) answer(buf *codec.Buffer, sizes codec.Sizes, args, reply any) *fault.Fault {
+func (c *call) answer(msg message, reply any) *fault.Fault {
 	for {
-		if f := c.run(buf.B, true); f != nil {
+		if f := c.run(msg.wire, true); f != nil {
 			return f
 		}
-		if c.watch != nil {
-			c.watch.handle(&stats.OutPayload{Client: true, Payload: args, Length: sizes.Length, CompressedLength: sizes.CompressedLength,
-				WireLength: sizes.WireLength, SentTime: time.Now()})
-		}
+		c.watch.sent(msg)
 		if c.hedged() {
-			n, f := c.race(unaryDesc, [][]byte{buf.B})
+			n, f := c.race(unaryDesc, []message{msg})
 			if c.adopt(n); f != nil {
 				return f
 			}

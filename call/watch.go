@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/stats"
 
 	"github.com/faultline-rpc/faultline/channel"
+	"github.com/faultline-rpc/faultline/codec"
 )
 
 // watch tells the stats handlers what happens, attempt by attempt, in
@@ -89,6 +90,25 @@ func (w *watch) outHeader(picked *channel.Picked, host string) {
 		h.RemoteAddr, h.LocalAddr = p.Addr, p.LocalAddr
 	}
 	w.handle(h)
+}
+
+// payload is what the handlers will learn of a message. w may be nil, and so is
+// then what it returns.
+func (w *watch) payload(m any, n codec.Sizes) *stats.OutPayload {
+	if w == nil {
+		return nil
+	}
+	return &stats.OutPayload{Client: true, Payload: m, Length: n.Length, CompressedLength: n.CompressedLength, WireLength: n.WireLength}
+}
+
+// sent reports a message that this attempt has sent. w may be nil.
+func (w *watch) sent(m message) {
+	if w == nil {
+		return
+	}
+	told := *m.told
+	told.SentTime = time.Now()
+	w.handle(&told)
 }
 
 // inHeader reports the response headers, once, if they have arrived.

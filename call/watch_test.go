@@ -133,8 +133,25 @@ func TestStatsOfAttempts(t *testing.T) {
 			got := strings.Join(r.events, " ")
 			want := "Begin DelayedPickComplete OutHeader"
 			if !strings.HasPrefix(got, want) || strings.Count(got, "Begin") != 2 || strings.Count(got, "End") != 2 ||
-				strings.Count(got, "again") != 1 || !strings.HasSuffix(got, "InHeader InPayload InTrailer End") {
+				strings.Count(got, "again") != 1 || strings.Count(got, "OutPayload") != 2 || !strings.HasSuffix(got, "InHeader InPayload InTrailer End") {
 				t.Errorf("%s: %s", form, got)
+			}
+		})
+	}
+}
+
+// A call whose request cannot be sent is a call that failed.
+func TestStatsOfUnsendableRequest(t *testing.T) {
+	for form, do := range forms {
+		t.Run(form, func(t *testing.T) {
+			r := &recorder{}
+			against(t, peer.Each(peer.OK(text("pong"))), Config{StatsHandlers: []stats.Handler{r}}, func(t *testing.T, c *Caller) {
+				_, _ = do(c, context.Background(), grpc.MaxCallSendMsgSize(1))
+			})
+			names := strings.Join(r.events, " ")
+			if strings.Count(names, "Begin") != 1 || !strings.HasSuffix(names, "*stats.End true") || strings.Contains(names, "OutPayload") ||
+				len(r.errs) != 1 || status.Code(r.errs[0]) != codes.ResourceExhausted {
+				t.Errorf("%s: %v", names, r.errs)
 			}
 		})
 	}
