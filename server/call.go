@@ -293,7 +293,7 @@ func (k *call) reply(m any) {
 	}
 	// Not under the lock: it may wait for window, and the reader takes the lock.
 	err = k.Respond(k.subtype, k.encoding, header, buf.B, trailer, done)
-	if w := k.watch; w != nil {
+	if w := k.watch; w != nil && err == nil {
 		if first {
 			w.outHeader(k.encoding)
 		}
@@ -348,10 +348,12 @@ func (k *call) finish(err error) {
 		if w.err = err; err == error(raised) {
 			w.err = claiming(err, k.handlerRan())
 		}
-		if first {
+		if first && unsent == nil {
 			w.outHeader(k.encoding)
 		}
-		w.outTrailer()
+		if unsent == nil {
+			w.outTrailer()
+		}
 	}
 }
 

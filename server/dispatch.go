@@ -106,10 +106,7 @@ func (k *call) tap() *fault.Fault {
 // negotiate finds codec and compressors, or says why there are none.
 func (k *call) negotiate(h *wire.RequestHead) *fault.Fault {
 	if forced := k.conn.srv.cfg.ForceCodec; forced != nil {
-		k.codec = *forced
-		if h.Subtype == forced.Name() {
-			k.subtype = h.Subtype // any other name means nothing here
-		}
+		k.codec, k.subtype = *forced, h.Subtype
 	} else if found, ok := codec.Lookup(h.Subtype); ok {
 		k.codec, k.subtype = found, h.Subtype
 	} else {

@@ -261,6 +261,9 @@ func (x *exchange) write(p part) bool {
 	prefix, status := "", 0
 	if x.started {
 		prefix = http.TrailerPrefix
+		if x.flush() != nil { // else net/http would add a content-length
+			return false
+		}
 	}
 	for _, f := range p.fields {
 		if f.Name == ":status" {

@@ -110,6 +110,12 @@ func TestStats(t *testing.T) {
 			s.Send(&testpb.StreamingOutputCallResponse{})
 			return status.Error(codes.Aborted, "enough")
 		},
+		output: func(_ *testpb.StreamingOutputCallRequest, s testpb.TestService_StreamingOutputCallServer) error {
+			s.SendHeader(nil)
+			<-s.Context().Done()
+			s.SetTrailer(metadata.Pairs("t", "1"))
+			return status.Error(codes.Aborted, "too late")
+		},
 	})
 	want := func(lines ...string) {
 		t.Helper()
@@ -142,6 +148,15 @@ func TestStats(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("tag "+emptyCall, `in header `+emptyCall+` "gzip" []`, "begin false false", "in 0 0 5", "out header map[]", "out 0 0 5", "out trailer map[]", "end <nil>")
+	gone, cancel := context.WithCancel(ctx(t))
+	o, err := c.StreamingOutputCall(gone, &testpb.StreamingOutputCallRequest{})
+	if err == nil {
+		_, err = o.Header()
+	}
+	if cancel(); err != nil {
+		t.Fatal(err)
+	}
+	want("tag "+outputs, `in header `+outputs+` "" []`, "begin false true", "in 0 0 5", "out header map[]", "end rpc error: code = Aborted desc = too late")
 	if err := cc.Invoke(ctx(t), "/a.B/C", &testpb.Empty{}, &testpb.Empty{}); status.Code(err) != codes.Unimplemented {
 		t.Fatal(err)
 	}

@@ -222,8 +222,8 @@ func (s *ServerStream) Received() int64 {
 	return s.recv.got
 }
 
-// responseKey is what an answer's fixed fields depend on. Both are names of
-// this program's registries, so their number is bounded.
+// responseKey is what an answer's fixed fields depend on. What is kept by it are
+// names of this program's registries, so their number is bounded.
 type responseKey struct{ subtype, encoding string }
 
 var (
@@ -240,14 +240,9 @@ func newResponseTemplate(k responseKey) *hpack.Template {
 	return hpack.NewTemplate(fields...)
 }
 
-// knownSubtype returns the client's content-subtype if this program has a codec
-// for it: what is kept per subtype must not grow by a peer's inventions.
-func knownSubtype(subtype string) string {
-	if _, ok := codec.Lookup(subtype); !ok {
-		return ""
-	}
-	return subtype
-}
+// maxEcho bounds, in bytes, a content-subtype that nobody here knows and that is
+// the answer's nevertheless, as some clients insist.
+const maxEcho = 64
 
 func responseTemplate(subtype, encoding string) *hpack.Template {
 	k := responseKey{subtype, encoding}
@@ -256,6 +251,12 @@ func responseTemplate(subtype, encoding string) *hpack.Template {
 	}
 	if t, ok := responses.Load(k); ok {
 		return t.(*hpack.Template)
+	}
+	if _, known := codec.Lookup(subtype); !known { // what is kept must not grow by a peer's inventions
+		if len(subtype) > maxEcho {
+			k.subtype = ""
+		}
+		return newResponseTemplate(k)
 	}
 	t, _ := responses.LoadOrStore(k, newResponseTemplate(k))
 	return t.(*hpack.Template)
@@ -379,7 +380,7 @@ func (s *ServerStream) Finish(st Status, trailer []hpack.Field) error {
 	s.mu.Unlock()
 	h := h2.Header{}
 	if !sent {
-		h.Fixed = responseTemplate(knownSubtype(s.head.Subtype), "")
+		h.Fixed = responseTemplate(s.head.Subtype, "")
 	}
 	var room [8]hpack.Field
 	h.Fields = AppendStatus(room[:0], st.Code, st.Message, st.Details)
