@@ -157,11 +157,12 @@ func WithChainStreamInterceptor(is ...grpc.StreamClientInterceptor) DialOption {
 	return dialOption(func(d *dialSettings) { d.call.StreamInts = append(d.call.StreamInts, is...) })
 }
 
-// WithStatsHandler adds an observer of calls. Nil is ignored.
+// WithStatsHandler adds an observer of calls and connections. Nil is ignored.
 func WithStatsHandler(h stats.Handler) DialOption {
 	return dialOption(func(d *dialSettings) {
 		if h != nil {
 			d.call.StatsHandlers = append(d.call.StatsHandlers, h)
+			d.channel.StatsHandlers = append(d.channel.StatsHandlers, h)
 		}
 	})
 }

@@ -19,6 +19,7 @@ import (
 	estats "google.golang.org/grpc/experimental/stats"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/stats"
 
 	"github.com/faultline-rpc/faultline/event"
 	"github.com/faultline-rpc/faultline/fault"
@@ -83,6 +84,9 @@ type Config struct {
 	Sink event.Sink
 	// Logger gets connections that fail; nil is free.
 	Logger *slog.Logger
+	// StatsHandlers are told of connections; those that end before they are
+	// ready are among them.
+	StatsHandlers []stats.Handler
 	// Metrics is handed to balancers and resolvers; nil drops measurements.
 	Metrics estats.MetricsRecorder
 	// HealthCheck watches the health of connections where the service config has

@@ -16,7 +16,9 @@ import (
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/stats"
 
 	"github.com/faultline-rpc/faultline/event"
 	"github.com/faultline-rpc/faultline/fault"
@@ -82,6 +84,65 @@ func TestLazyConnectAndClose(t *testing.T) {
 		}
 		if r, ok := sink.all[0].(event.Resolved); !ok || !slices.Equal(r.Addresses, []string{"svc:1"}) || r.Target != c.Target() {
 			t.Errorf("first event %+v", sink.all[0])
+		}
+	})
+}
+
+// connStats is a stats.Handler that writes down what becomes of connections.
+type connStats struct {
+	mu  sync.Mutex
+	all []string
+}
+
+type connKey struct{ of *connStats }
+
+func (s *connStats) say(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, what)
+}
+
+func (s *connStats) TagConn(ctx context.Context, i *stats.ConnTagInfo) context.Context {
+	p, _ := peer.FromContext(ctx)
+	if p == nil || p.Addr != i.RemoteAddr || p.LocalAddr != i.LocalAddr || i.RemoteAddr == nil {
+		s.say("wrong addresses")
+	}
+	s.say("tag")
+	return context.WithValue(ctx, connKey{s}, s)
+}
+
+func (s *connStats) HandleConn(ctx context.Context, c stats.ConnStats) {
+	if !c.IsClient() || ctx.Value(connKey{s}) != s {
+		s.say("not the client's, or without its tag")
+	}
+	switch c.(type) {
+	case *stats.ConnBegin:
+		s.say("begin")
+	case *stats.ConnEnd:
+		s.say("end")
+	}
+}
+
+func (s *connStats) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+func (s *connStats) HandleRPC(context.Context, stats.RPCStats)                       {}
+
+func TestConnStats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &farm{serve: goodPeer}
+		a, b := &connStats{}, &connStats{}
+		c := newChannel(t, "passthrough:///svc:1", Config{Dialer: f.dial, StatsHandlers: []stats.Handler{a, b}})
+		mustPick(t, c)
+		for _, h := range []*connStats{a, b} {
+			if want := []string{"tag", "begin"}; !slices.Equal(h.all, want) {
+				t.Errorf("%q, want %q", h.all, want)
+			}
+		}
+		c.Close()
+		synctest.Wait()
+		for _, h := range []*connStats{a, b} {
+			if want := []string{"tag", "begin", "end"}; !slices.Equal(h.all, want) {
+				t.Errorf("%q, want %q", h.all, want)
+			}
 		}
 	})
 }

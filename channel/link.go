@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/stats"
 
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/h2"
@@ -97,8 +98,29 @@ func (c *Channel) serverName(a resolver.Address) string {
 	return c.authority
 }
 
+// tag has the stats handlers see the connection begin; the func returned has
+// them see it end.
+func (l *link) tag() (end func()) {
+	list := l.sub.c.cfg.StatsHandlers
+	ctx := peer.NewContext(context.Background(), &l.peer)
+	for _, h := range list {
+		ctx = h.TagConn(ctx, &stats.ConnTagInfo{RemoteAddr: l.peer.Addr, LocalAddr: l.peer.LocalAddr})
+	}
+	for _, h := range list {
+		h.HandleConn(ctx, &stats.ConnBegin{Client: true})
+	}
+	return func() {
+		for _, h := range list {
+			h.HandleConn(ctx, &stats.ConnEnd{Client: true})
+		}
+	}
+}
+
 // serve reads until the connection ends. It returns nil if it had been ready.
 func (l *link) serve() *fault.Fault {
+	if len(l.sub.c.cfg.StatsHandlers) > 0 {
+		defer l.tag()()
+	}
 	err := l.conn.Run()
 	l.disarm()
 	l.keeper.Load().stop()
