@@ -42,10 +42,10 @@ type call struct {
 	opened     bool          // the reader's own: it counts as a call
 	dispatched bool          // the reader's own: a worker ends it
 	counted    bool          // the worker's own, once dispatched: it is among those that limits count
-	taken      bool          // the handler's own: the request was decoded
 	arrived    time.Duration // as Server.now has it
 	place      place
 
+	stage   stage        // how near it is to its handler
 	sending atomic.Bool  // a message is on its way out: trailers now would cut it off
 	sent    atomic.Int64 // messages of a stream that were sent, for the log
 
@@ -53,8 +53,7 @@ type call struct {
 	header     []hpack.Field
 	trailer    []hpack.Field
 	headerSent bool
-	started    bool         // a worker calls the handler, or has called it
-	delivered  bool         // a unary handler has its request
+	started    bool         // a worker has begun with the method's code
 	over       bool         // the answer is complete, or given up
 	raised     *fault.Fault // the last fault that this call's own methods returned
 	badTrailer *fault.Fault // what is wrong with the trailers that the handler set
@@ -146,7 +145,12 @@ func (c *callContext) late() error {
 	if c.std != nil {
 		err = c.std.Err()
 	}
-	c.call.started = err == nil && !over
+	if k := c.call; err == nil && !over {
+		k.started = true
+		if k.stage.set(stageEntered); k.method.clientStreams() {
+			k.stage.set(stageBegun)
+		}
+	}
 	c.mu.Unlock()
 	switch {
 	case over: // answered by interrupt
@@ -176,10 +180,12 @@ func (k *call) ran() fault.Processed {
 
 // decodeUnary is what generated code calls to get the request.
 func (k *call) decodeUnary(m any) error {
-	if k.taken {
+	if !k.stage.decode() {
+		if f := k.ctx.interruption(); f != nil {
+			return f
+		}
 		return k.raise(fault.CallMisuse.Newf(fault.Args{Side: fault.Local}, "the request of a unary call was decoded twice"))
 	}
-	k.taken = true
 	msg, err := k.RecvUnary()
 	if err != nil {
 		return k.raise(claiming(err, fault.No)) // generated code calls the handler with the request
@@ -187,27 +193,19 @@ func (k *call) decodeUnary(m any) error {
 	if err := k.unmarshal(&msg, m); err != nil {
 		return err
 	}
-	return k.deliver()
+	return k.begin()
 }
 
-// deliver lets the handler have its request, unless the call was answered
-// meanwhile, with the promise that no handler would see it.
-func (k *call) deliver() error {
-	k.ctx.mu.Lock()
-	defer k.ctx.mu.Unlock()
-	switch {
-	case !k.over:
-		k.delivered = true
+// begin is the last step before the handler of a method that takes one message.
+func (k *call) begin() error {
+	if k.stage.begin() {
 		return nil
-	case k.interrupted != nil:
-		return k.interrupted
 	}
-	return (*transportStream)(k.ctx).misuseLocked("the request was decoded after the call had been answered")
+	if f := k.ctx.interruption(); f != nil { // it was answered while the request was decoded
+		return f
+	}
+	return context.Canceled
 }
-
-// begunLocked reports whether the handler runs, or has run: a unary one is
-// called with its request.
-func (k *call) begunLocked() bool { return k.started && (k.method.unary == nil || k.delivered) }
 
 // claiming returns err, where it is a fault that leaves it open, with what is
 // known of the call's handler.
@@ -427,9 +425,10 @@ func (k *call) recycle() {
 	k.conn, k.method, k.refusal, k.ctx, k.user, k.watch = nil, nil, nil, nil, nil, nil
 	k.codec, k.comp, k.answer, k.encoding = codec.Codec{}, nil, nil, ""
 	k.subtype = ""
-	k.opened, k.dispatched, k.taken = false, false, false
+	k.opened, k.dispatched = false, false
+	k.stage.set(stageWaiting)
 	k.header, k.trailer = k.header[:0], k.trailer[:0]
-	k.headerSent, k.started, k.delivered, k.over = false, false, false, false
+	k.headerSent, k.started, k.over = false, false, false
 	k.sent.Store(0)
 	k.raised, k.badTrailer, k.interrupted, k.passed = nil, nil, nil, nil
 	s.pool.Put(k)

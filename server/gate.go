@@ -60,12 +60,12 @@ func (g *gate) seal() fault.Processed {
 }
 
 // handlerRan says whether the handler of a call that fails has run. A handler
-// that is called directly runs, and if the method does not ask for interceptors
-// nobody knows.
+// that is called directly runs when it has its request, and if the method does
+// not ask for interceptors nobody knows.
 func (k *call) handlerRan() fault.Processed {
 	m, s := k.method, k.conn.srv
 	switch {
-	case k.refusal != nil || m == nil:
+	case k.refusal != nil || m == nil || !k.stage.ran():
 		return fault.No
 	case m.unary != nil && s.unaryInt == nil, m.unary == nil && s.strInt == nil:
 		return fault.Yes

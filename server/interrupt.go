@@ -9,7 +9,8 @@ import (
 
 // interrupt answers the connection's calls before it is closed under them:
 // those whose handlers run with running, whose contexts end with it, the
-// others, whose handlers will not start, with waiting. It never waits.
+// others, whose handlers will not start, with waiting: see [stage]. It never
+// waits.
 func (c *conn) interrupt(running, waiting *fault.Fault) {
 	var open []*callContext
 	wire.EachOpen(c.h2, func(h wire.CallHandler) {
@@ -29,10 +30,17 @@ func (c *callContext) interrupt(running, waiting *fault.Fault) {
 		return // not open yet, and refused when it is; or answered
 	}
 	f := waiting
-	if k.begunLocked() {
-		f = running.WithProcessed(k.ran())
-	} else {
+	if !k.started {
 		k.recordRefusal(f)
+	} else {
+		switch k.stage.bar() {
+		case fault.Yes:
+			f = running.WithProcessed(k.ran())
+		case fault.Maybe:
+			f = running.WithProcessed(fault.Maybe)
+		default:
+			k.recordRefusal(f)
+		}
 	}
 	k.over, k.interrupted = true, f
 	first := !k.headerSent && len(k.header) > 0

@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"encoding/base64"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -267,4 +268,83 @@ func TestStopUnderLoad(t *testing.T) {
 			t.Errorf("%d calls are left", n)
 		}
 	}
+}
+
+// TestStopWhileDecoding: a handler whose request is still being decoded when the
+// server stops will not run, and all who ask are told so.
+func TestStopWhileDecoding(t *testing.T) {
+	for name, call := range map[string]string{"unary": emptyCall, "server stream": outputs} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var ran atomic.Int32
+				c, ends := slowCodec{make(chan struct{}), make(chan struct{})}, &callEnds{}
+				r := newRig(t, Config{ForceCodec: CodecV1(c), StatsHandlers: []stats.Handler{ends}}, &testService{
+					empty: func(context.Context, *testpb.Empty) (*testpb.Empty, error) {
+						ran.Add(1)
+						return nil, nil
+					},
+					output: func(*testpb.StreamingOutputCallRequest, testpb.TestService_StreamingOutputCallServer) error {
+						ran.Add(1)
+						return nil
+					},
+				})
+				p := r.peer()
+				p.SendRequest(1, false, call)
+				p.SendData(1, peer.Message(nil), true)
+				<-c.begun
+				stopped := make(chan struct{})
+				go func() { r.Stop(); close(stopped) }()
+				f := p.WantHeaders(1, "grpc-status", "14", "grpc-message", drainingText)
+				raw, err := base64.RawStdEncoding.DecodeString(f.Get(fault.TrailKey))
+				if hops := fault.ReadTrail([]string{string(raw)}, ""); err != nil || len(hops) != 1 || hops[0].Processed != fault.No {
+					t.Errorf("the server says %v, %v, want processed no", hops, err)
+				}
+				close(c.resume)
+				<-stopped
+				synctest.Wait()
+				if n := ran.Load(); n != 0 {
+					t.Errorf("the handler ran %d times", n)
+				}
+				if list := r.refusals(); len(list) != 1 || !fault.ServerDraining.Is(list[0].Err) {
+					t.Errorf("refusals: %+v", list)
+				}
+				if list := ends.all(); len(list) != 1 || !fault.ServerDraining.Is(list[0]) {
+					t.Errorf("ends: %v", list)
+				} else if f, _ := fault.From(list[0]); f.Processed() != fault.No {
+					t.Errorf("stats.End: %+v", f)
+				}
+			})
+		})
+	}
+}
+
+// TestStopOfAHandlerThatNeverAsks: code written by hand may run without its
+// request; nobody can promise that it did not.
+func TestStopOfAHandlerThatNeverAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ends := &callEnds{}
+		r := newRig(t, Config{StatsHandlers: []stats.Handler{ends}}, &testService{}, func(s *Server) {
+			s.RegisterService(&grpc.ServiceDesc{ServiceName: "by.Hand", HandlerType: (*any)(nil), Methods: []grpc.MethodDesc{{MethodName: "Do",
+				Handler: func(_ any, c context.Context, _ func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+					<-c.Done()
+					return nil, c.Err()
+				}}}}, nil)
+		})
+		p := r.peer()
+		p.SendRequest(1, false, "/by.Hand/Do")
+		p.SendBody(1, peer.Message(nil), true)
+		synctest.Wait()
+		go r.Stop()
+		f := p.WantHeaders(1, "grpc-status", "14", "grpc-message", stoppedText)
+		raw, err := base64.RawStdEncoding.DecodeString(f.Get(fault.TrailKey))
+		if hops := fault.ReadTrail([]string{string(raw)}, ""); err != nil || len(hops) != 1 || hops[0].Processed != fault.Maybe {
+			t.Errorf("the server says %v, %v, want processed maybe", hops, err)
+		}
+		synctest.Wait()
+		if list := ends.all(); len(list) != 1 || !fault.ServerStopped.Is(list[0]) {
+			t.Errorf("ends: %v", list)
+		} else if f, _ := fault.From(list[0]); f.Processed() != fault.Yes {
+			t.Errorf("stats.End: %+v", f)
+		}
+	})
 }

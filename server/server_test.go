@@ -112,9 +112,9 @@ func (r *recorder) all() []event.Event {
 	return append([]event.Event(nil), r.list...)
 }
 
-// newRig serves svc with cfg until the test ends, and then fails the test if
+// newRig serves svc, and what more registers, with cfg until the test ends, and then fails the test if
 // a goroutine is left.
-func newRig(t *testing.T, cfg Config, svc *testService) *rig {
+func newRig(t *testing.T, cfg Config, svc *testService, more ...func(*Server)) *rig {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	r := &rig{t: t, lis: simnet.Listen(simnet.Options{}), served: make(chan error, 1)}
@@ -127,6 +127,9 @@ func newRig(t *testing.T, cfg Config, svc *testService) *rig {
 	r.Server = New(cfg)
 	r.journal = nil // the log is what callers must not see
 	testpb.RegisterTestServiceServer(r.Server, svc)
+	for _, register := range more {
+		register(r.Server)
+	}
 	go func() { r.served <- r.Serve(r.lis) }()
 	for listening := 0; listening == 0; runtime.Gosched() {
 		r.mu.Lock()

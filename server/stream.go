@@ -195,11 +195,15 @@ func (s *serverStream) RecvMsg(m any) error {
 		return io.EOF
 	}
 	s.received = true
+	k.stage.decode() // if the call was answered, there is nothing to receive
 	msg, err := k.RecvUnary()
 	if err != nil {
 		return s.fail(claiming(err, fault.No)) // as in decodeUnary
 	}
-	return s.ended(k.unmarshal(&msg, m))
+	if err = k.unmarshal(&msg, m); err == nil {
+		err = k.begin()
+	}
+	return s.ended(err)
 }
 
 // SendMsg implements grpc.ServerStream. An error has ended the call.
