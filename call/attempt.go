@@ -76,7 +76,7 @@ func (c *call) pick(ctx context.Context) (channel.Picked, error) {
 func (c *call) prepare(ctx context.Context, p *channel.Picked) (string, *fault.Fault) {
 	host, f := c.host(p)
 	if f != nil {
-		return "", f
+		return "", c.unsendable(f)
 	}
 	if c.watch != nil { // its handlers may have added some, such as a trace's context
 		if f := c.readMetadata(ctx); f != nil {
@@ -103,7 +103,7 @@ func (c *call) prepare(ctx context.Context, p *channel.Picked) (string, *fault.F
 	}
 	tmpl, f := c.caller.templates.get(templateKey{c.method, host, c.subtype, c.encoding})
 	if f != nil {
-		return "", f
+		return "", c.unsendable(f)
 	}
 	r := &c.scratch.req
 	r.Template, r.Metadata, r.MaxRecv, r.Unary, r.Timeout = tmpl, fields, c.maxRecv, c.single, 0

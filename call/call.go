@@ -155,6 +155,9 @@ func (c *call) unsendable(err error) *fault.Fault {
 	f := local(err)
 	ev := f.Evidence()
 	ev.Method = c.method
+	if ev.Address == "" && c.peer != nil && c.peer.Addr != nil { // it was for that server
+		ev.Address, ev.Network = c.peer.Addr.String(), c.peer.Addr.Network()
+	}
 	return f.WithEvidence(ev)
 }
 

@@ -83,7 +83,7 @@ func TestBadRequests(t *testing.T) {
 			"codec.too-large: received message (decompressed) is larger than the 1000 bytes that this side's limit MaxRecvMsgSize allows"},
 		{"no message", nil, nil, codes.Unimplemented, "wire.cardinality: 0 messages came, want exactly one"},
 		{"two messages", append(peer.Message(small), peer.Message(small)...), nil, codes.Unimplemented, "wire.cardinality: 2 messages came, want exactly one"},
-		{"cut off", peer.Message(small)[:6], nil, codes.Internal, "wire.truncated: the stream ends inside a message"},
+		{"cut off", peer.Message(small)[:6], nil, codes.Internal, "wire.truncated: the stream ends inside a message: 1 of its 5 bytes came"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			ran := false

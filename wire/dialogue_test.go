@@ -144,7 +144,7 @@ var answers = []struct {
 	{"headers without end", peer.HugeHeaders(1 << 20), h2.Config{}, want{"http2.header-list", codes.Internal, fault.Remote, fault.Maybe, "far larger"}, false},
 	{"too large by its prefix", peer.Oversized(limit + 1), h2.Config{}, want{"codec.too-large", codes.ResourceExhausted, fault.Local, fault.Yes, "MaxCallRecvMsgSize"}, true},
 	{"no prefix", peer.Body(peer.MessageWith(7, 1, []byte("x")), "grpc-status", "0"), h2.Config{}, want{"codec.response-parse", codes.Internal, fault.Remote, fault.Maybe, "starts with 0x07"}, true},
-	{"huge trailers", peer.HugeHeaders(70 << 10), h2.Config{}, want{"http2.header-list", codes.Internal, fault.Local, fault.Maybe, "larger than this side's limit"}, false},
+	{"huge trailers", peer.HugeHeaders(70 << 10), h2.Config{}, want{"http2.header-list", codes.Internal, fault.Local, fault.Maybe, "more than this side's limit WithMaxHeaderListSize"}, false},
 	{"RST NO_ERROR", peer.RST(0), h2.Config{}, want{"http2.rst-other", codes.Internal, fault.Remote, fault.Maybe, "NO_ERROR"}, false},
 	{"RST PROTOCOL_ERROR", peer.RST(1), h2.Config{}, want{"http2.rst-other", codes.Internal, fault.Remote, fault.Maybe, "PROTOCOL_ERROR"}, false},
 	{"RST INTERNAL_ERROR", peer.RST(2), h2.Config{}, want{"http2.rst-other", codes.Internal, fault.Remote, fault.Maybe, ""}, false},

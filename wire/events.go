@@ -132,7 +132,7 @@ func (e *clientEvents) OnData(p []byte, buf *h2.ReadBuf, end bool) {
 func (s *ClientStream) onEarlyEnd() {
 	s.recv.mu.Lock()
 	defer s.recv.unlock()
-	f := truncated
+	f := s.recv.truncatedLocked
 	if !s.recv.partialLocked() {
 		f = func() *fault.Fault {
 			return fault.WireTrailersMissing.Newf(fault.Args{Side: fault.Between}, "the answer from %s ends without trailers", s.peer())
@@ -200,7 +200,7 @@ func (s *ClientStream) onTrailers(t *Trailer) {
 		// A success that nobody can read is none: the messages were dropped.
 		err = s.locatedLocked(s.notGRPC())
 	case s.recv.partialLocked():
-		err = s.locatedLocked(truncated())
+		err = s.locatedLocked(s.recv.truncatedLocked())
 	}
 	s.inOrder = true
 	s.endLocked(err)

@@ -479,6 +479,12 @@ func (r *receiver) abortLocked(err error) {
 	r.finishUnderLock(err)
 }
 
-func truncated() *fault.Fault {
-	return fault.WireTruncated.Newf(fault.Args{Side: fault.Remote}, "the stream ends inside a message")
+// truncatedLocked is a stream that ended with a message half sent.
+func (r *receiver) truncatedLocked() *fault.Fault {
+	a := fault.Args{Side: fault.Remote}
+	if r.need == 0 {
+		return fault.WireTruncated.Newf(a, "the stream ends inside a message: %d of the %d bytes of its prefix came", r.have, codec.PrefixLen)
+	}
+	came := r.arrived - codec.PrefixLen
+	return fault.WireTruncated.Newf(a, "the stream ends inside a message: %d of its %d bytes came", came, came+r.need)
 }

@@ -72,7 +72,7 @@ func ParseRequest(b *h2.Block) RequestHead {
 	}
 	p.finish(n)
 	h := &p.h
-	h.Refusal = p.refusal(b.TooLarge)
+	h.Refusal = p.refusal(b)
 	h.MD = p.md.md
 	return p.h
 }
@@ -147,14 +147,14 @@ func (p *requestParser) finish(n int) {
 }
 
 // refusal also sets the Subtype, which is part of the content-type's verdict.
-func (p *requestParser) refusal(tooLarge bool) *Refusal {
+func (p *requestParser) refusal(b *h2.Block) *Refusal {
 	h := &p.h
 	subtype, isGRPC := ParseContentType(h.ContentType)
 	h.Subtype = subtype
 	switch {
-	case tooLarge:
-		return refuse(fault.HTTP2HeaderList, http.StatusOK, codes.Internal, fault.Evidence{Method: clip(h.Path)},
-			"the request's header section is larger than this server's limit")
+	case b.TooLarge:
+		return refuse(fault.HTTP2HeaderList, http.StatusOK, codes.Internal, fault.Evidence{Method: clip(h.Path), Option: "MaxHeaderListSize", Size: int64(b.Size)},
+			"the request's header section has %d bytes, more than this server's limit MaxHeaderListSize", b.Size)
 	case p.authorities > 1 || p.hosts > 1:
 		// gRFC A41: "If multiple Host headers or multiple :authority headers are
 		// present, the request must be rejected with an HTTP status code 400".

@@ -150,7 +150,7 @@ func TestTooLargeRequest(t *testing.T) {
 	if h.Refusal == nil || h.Refusal.HTTPStatus != 200 {
 		t.Fatalf("refusal %+v", h.Refusal)
 	}
-	wantFault(t, h.Refusal.Fault, "http2.header-list", codes.Internal, fault.Remote, fault.No, "larger than this server's limit")
+	wantFault(t, h.Refusal.Fault, "http2.header-list", codes.Internal, fault.Remote, fault.No, "more than this server's limit MaxHeaderListSize")
 }
 
 func TestRefusalsKeepNoValues(t *testing.T) {

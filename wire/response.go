@@ -85,7 +85,7 @@ func ParseResponse(b *h2.Block) ResponseHead {
 	h.MD = md.md
 	switch {
 	case b.TooLarge:
-		h.Fault = tooLargeSection("response headers")
+		h.Fault = tooLargeSection("response headers", b)
 	case bad != "" && h.GRPC:
 		h.Fault = badMetadata(bad, "in the response headers is no base64")
 	}
@@ -166,9 +166,10 @@ func clipSample(p []byte) string {
 	}, s)
 }
 
-func tooLargeSection(what string) *fault.Fault {
-	return fault.HTTP2HeaderList.Newf(fault.Args{Code: codes.Internal, Side: fault.Local, Evidence: &fault.Evidence{Answered: true}},
-		"the %s are larger than this side's limit", what)
+func tooLargeSection(what string, b *h2.Block) *fault.Fault {
+	const option = "WithMaxHeaderListSize"
+	return fault.HTTP2HeaderList.Newf(fault.Args{Code: codes.Internal, Side: fault.Local, Evidence: &fault.Evidence{Answered: true, Option: option, Size: int64(b.Size)}},
+		"the %s have %d bytes, more than this side's limit %s", what, b.Size, option)
 }
 
 func badMetadata(name, what string) *fault.Fault {

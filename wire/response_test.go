@@ -42,7 +42,7 @@ func TestParseResponseTrailersOnly(t *testing.T) {
 func TestParseResponseFaults(t *testing.T) {
 	b := block(":status: 200", "content-type: application/grpc")
 	b.TooLarge = true
-	wantFault(t, ParseResponse(b).Fault, "http2.header-list", codes.Internal, fault.Local, fault.Maybe, "response headers are larger")
+	wantFault(t, ParseResponse(b).Fault, "http2.header-list", codes.Internal, fault.Local, fault.Maybe, "more than this side's limit WithMaxHeaderListSize")
 	h := ParseResponse(block(":status: 200", "content-type: application/grpc", "k-bin: hunter2!"))
 	f := wantFault(t, h.Fault, "wire.bad-metadata", codes.Internal, fault.Remote, fault.Maybe, `metadata "k-bin" in the response headers is no base64`)
 	if strings.Contains(f.Error(), "hunter2") {

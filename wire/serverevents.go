@@ -101,7 +101,7 @@ func (s *ServerStream) requestEnd() {
 	s.recv.mu.Lock()
 	var err error
 	if s.recv.partialLocked() {
-		err = s.located(truncated())
+		err = s.located(s.recv.truncatedLocked())
 	}
 	if whole { // else a handler may be looking
 		s.whole = true

@@ -90,7 +90,7 @@ func ParseTrailer(b *h2.Block, httpStatus int) Trailer {
 	if status != "0" {
 		t.Trail = decodeTrail(trail)
 	}
-	t.judge(b.TooLarge, bad, status, found, httpStatus)
+	t.judge(b, bad, status, found, httpStatus)
 	if t.Fault != nil {
 		t.Code, t.Message = t.Fault.Code(), t.Fault.Message()
 	}
@@ -98,11 +98,11 @@ func ParseTrailer(b *h2.Block, httpStatus int) Trailer {
 }
 
 // judge turns the fields found into a code, or a fault.
-func (t *Trailer) judge(tooLarge bool, bad, status string, found bool, httpStatus int) {
+func (t *Trailer) judge(b *h2.Block, bad, status string, found bool, httpStatus int) {
 	code, ok := parseStatus(status)
 	switch {
-	case tooLarge:
-		t.Fault = tooLargeSection("trailers")
+	case b.TooLarge:
+		t.Fault = tooLargeSection("trailers", b)
 	case !found && httpStatus != 200 && httpStatus != 0:
 		// "If grpc-status was provided, it must be used"; here it was not
 		// (http-grpc-status-mapping).

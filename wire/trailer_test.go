@@ -110,7 +110,7 @@ func TestParseTrailerFaults(t *testing.T) {
 	}
 	b := block("grpc-status: 0")
 	b.TooLarge = true
-	wantFault(t, ParseTrailer(b, 200).Fault, "http2.header-list", codes.Internal, fault.Local, fault.Maybe, "trailers are larger")
+	wantFault(t, ParseTrailer(b, 200).Fault, "http2.header-list", codes.Internal, fault.Local, fault.Maybe, "the trailers have")
 }
 
 func TestAppendStatus(t *testing.T) {
