@@ -56,6 +56,16 @@ func Name(c Code) string {
 	return fmt.Sprintf("CODE(%d)", uint32(c))
 }
 
+// Known returns c, or Unknown for a number that is none of the 17 codes.
+// Servers send such numbers, and programs may use them; where one of the codes
+// is due they count as Unknown.
+func Known(c Code) Code {
+	if int64(c) < int64(len(table)) {
+		return c
+	}
+	return Unknown
+}
+
 // Parse reads a code: its canonical name (NOT_FOUND), its Go name (NotFound),
 // both in any case, or its decimal number ("5"). Code 1 may be spelled
 // CANCELLED or CANCELED. The error names what was given and what is expected.

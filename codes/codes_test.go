@@ -98,6 +98,14 @@ func TestNames(t *testing.T) {
 	}
 }
 
+func TestKnown(t *testing.T) {
+	for c, want := range map[Code]Code{OK: OK, Unauthenticated: Unauthenticated, 17: Unknown, 1<<32 - 1: Unknown} {
+		if got := Known(c); got != want {
+			t.Errorf("Known(%d) = %v, want %v", c, got, want)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"NOT_FOUND", "NotFound", "5", "CANCELED", `"ok"`, "", "17", "\xff", "nOT_foUnd"} {
 		f.Add(s)

@@ -175,10 +175,10 @@ func (x *exam) attempt(ctx context.Context, q question, a *answer) (*Finding, *f
 	}
 	a.address = x.line.r.addr.Addr
 	s := new(wire.ClientStream)
-	if f := x.start(ctx, s, q); f != nil {
-		return x.concluded(ctx, s, q, f)
+	defer s.Cancel() // after what it waits for was looked at
+	if err := x.start(ctx, s, q); err != nil {
+		return x.concluded(ctx, s, q, err)
 	}
-	defer s.Cancel()
 	begun := time.Now()
 	err := read(ctx, s, q, a, begun)
 	if h, e := s.Head(nothing); e == nil && h != nil {
@@ -215,9 +215,6 @@ func (x *exam) start(ctx context.Context, s *wire.ClientStream, q question) erro
 		first = prefixed(q.messages[0], q.encoding)
 	}
 	if err := s.Start(x.line.conn, &req, first, len(q.messages) < 2, ctx.Done()); err != nil {
-		if errors.Is(err, wire.ErrDone) {
-			s.Cancel()
-		}
 		return err
 	}
 	for i := 1; i < len(q.messages); i++ {
@@ -226,7 +223,6 @@ func (x *exam) start(ctx context.Context, s *wire.ClientStream, q question) erro
 			break // reading says why
 		}
 		if err != nil {
-			s.Cancel()
 			return err
 		}
 	}
@@ -363,6 +359,8 @@ func (x *exam) late(s *wire.ClientStream, q question, processed fault.Processed)
 	switch p := s.Progress(); {
 	case s.ID() == 0:
 		waiting, phase = "a free stream (MAX_CONCURRENT_STREAMS)", fault.PhaseQuota
+	case !p.Headers && s.Blocked(x.line.conn).Window > x.cfg.Timeout/2:
+		waiting, phase = "the server to take the request (its flow-control window is used up)", fault.PhaseSend
 	case p.Messages > 0:
 		waiting, phase = "the end of the answer", fault.PhaseMessage
 	case p.Headers:

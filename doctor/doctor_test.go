@@ -47,6 +47,8 @@ func TestTimes(t *testing.T) {
 			"call.deadline: the deadline of 5s expired while /grpc.health.v1.Health/Check waited for a response message; the peer answers PINGs: it is slow, or stuck", 5 * time.Second},
 		{"allows no stream", serving(well, peer.Options{Settings: []http2.Setting{{ID: http2.SettingMaxConcurrentStreams}}}), "call.deadline",
 			"call.deadline: the deadline of 5s expired while /grpc.health.v1.Health/Check waited for a free stream (MAX_CONCURRENT_STREAMS); the peer answers PINGs: it is slow, or stuck", 5 * time.Second},
+		{"gives no window", serving(well, peer.Options{Settings: []http2.Setting{{ID: http2.SettingInitialWindowSize}}}), "call.deadline",
+			"call.deadline: the deadline of 5s expired while /grpc.health.v1.Health/Check waited for the server to take the request (its flow-control window is used up); the peer answers PINGs: it is slow, or stuck", 5 * time.Second},
 		{"is slow", serving(peer.Each(peer.After(2*time.Second, peer.OK([]byte{8, 1})))), "", "", 4 * time.Second},
 		{"swallows packets", failing(nil), "dial.timeout", "", 5 * time.Second},
 	}

@@ -134,7 +134,7 @@ func (f Finding) MarshalJSON() ([]byte, error) {
 		Message   string           `json:"message,omitempty"`
 		Spec      string           `json:"spec,omitempty"`
 	}
-	o := object{ID: f.ID, Code: codes.Name(f.Code), Summary: f.Summary, Remedy: f.Remedy, Message: f.Message, Spec: f.Spec}
+	o := object{ID: f.ID, Code: codes.Name(codes.Known(f.Code)), Summary: f.Summary, Remedy: f.Remedy, Message: f.Message, Spec: f.Spec}
 	if f.ID != "" {
 		o.Layer, o.Side, o.Processed = f.Layer.String(), &f.Side, &f.Processed
 	}

@@ -22,6 +22,9 @@ func (f *Fault) Remedy() string {
 	switch f.entry {
 	case HandlerStatus:
 		special, then = statusRemedy[f.code], "Read the message and the details: they are the application's own words."
+		if f.code > codes.Unauthenticated {
+			special = "The server sent a number that is none of gRPC's codes (0 to 16): correct it there, or look up what the application means by it. Clients treat it as UNKNOWN."
+		}
 	case WireHTTPStatus:
 		special, then = httpRemedy[ev.HTTPStatus], "Find who answered: the server header and the sample are evidence."
 	case WireContentType:

@@ -45,6 +45,6 @@ func TestRemedy(t *testing.T) {
 		check(e.New(Args{Evidence: &Evidence{HTTPStatus: 418, Content: "image/png", HTTP2Code: "INTERNAL_ERROR"}}), "")
 	}
 	check(WireHTTPStatus.New(Args{Evidence: &Evidence{HTTPStatus: 418}}), WireHTTPStatus.Remedy)
-	check(HandlerStatus.New(Args{Code: 42}), HandlerStatus.Remedy)
+	check(HandlerStatus.New(Args{Code: 42}), "none of gRPC's codes (0 to 16)")
 	check(HandlerStatus.New(Args{Code: codes.Internal}).WithRemedy("this"), "this")
 }

@@ -90,16 +90,16 @@ type ClientStream struct {
 	tmpl *Template // what was asked for
 
 	// The reader's own.
-	first  *ResponseHead // the first header section, if more has to follow
-	sample *[]byte       // the body of an answer that is no gRPC
+	first *ResponseHead // the first header section, if more has to follow
 
 	// Guarded by recv.mu.
 	head      *ResponseHead // first, if it is gRPC's
 	headAt    time.Duration // when it came, as h2.Conn.HeardAt has it
 	headKnown chan struct{} // made by whoever waits for the head
 	trailer   metadata.MD
-	inOrder   bool // the answer ended with trailers
-	abandoned bool // this side reset the stream
+	foreign   *foreign // an answer that is no gRPC and goes on
+	inOrder   bool     // the answer ended with trailers
+	abandoned bool     // this side reset the stream
 
 	closed atomic.Bool // END_STREAM is sent, and nobody sends any more
 }
@@ -299,6 +299,12 @@ func (s *ClientStream) Cancel() {
 
 // endLocked ends the stream, and the wait for its head.
 func (s *ClientStream) endLocked(err error) {
+	if s.foreign != nil {
+		if t := s.foreign.patience; t != nil {
+			t.Stop()
+		}
+		s.foreign = nil
+	}
 	if s.headKnown != nil {
 		close(s.headKnown)
 		s.headKnown = nil
@@ -345,7 +351,7 @@ func (s *ClientStream) Recyclable() bool {
 func (s *ClientStream) Renew() {
 	s.recv.discard()
 	s.recv.reset()
-	s.first, s.sample = nil, nil
+	s.first = nil
 	s.head, s.headAt, s.headKnown, s.trailer = nil, 0, nil, nil
 	s.inOrder, s.abandoned = false, false
 	s.closed.Store(false)

@@ -325,6 +325,40 @@ func TestForeignAnswer(t *testing.T) {
 	})
 }
 
+// An answer that is no gRPC and never ends is known for what it is all the same.
+func TestForeignAnswerWithoutEnd(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		conn, p := client(t, h2.Config{})
+		for i, body := range []string{"", "<h1>"} {
+			s := start(t, conn, p, true)
+			id := uint32(2*i + 1)
+			p.SendHeaders(id, false, ":status", "502", "content-type", "text/html")
+			if body != "" {
+				p.SendData(id, []byte(body), false)
+			}
+			begin := time.Now()
+			_, err := s.RecvUnary(nil)
+			if took := time.Since(begin); took != foreignTime {
+				t.Errorf("it took %v", took)
+			}
+			f := want{"wire.http-status", codes.Unavailable, fault.Between, fault.Maybe, "502"}.check(t, err)
+			if got := f.Evidence().Sample; got != body {
+				t.Errorf("the sample is %q", got)
+			}
+			p.WantRST(id, http2.ErrCodeCancel)
+		}
+		// What ends in time is not looked at again.
+		s := start(t, conn, p, true)
+		p.SendHeaders(5, false, ":status", "502", "content-type", "text/html")
+		p.SendHeaders(5, true, "grpc-status", "14")
+		if _, err := s.RecvUnary(nil); fault.HandlerStatus.Is(err) != true {
+			t.Errorf("%v", err)
+		}
+		time.Sleep(2 * foreignTime)
+		p.WantQuiet(time.Second)
+	})
+}
+
 func TestHeadBesideRecv(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		conn, p := client(t, h2.Config{})

@@ -3,6 +3,9 @@
 package wire
 
 import (
+	"strconv"
+	"time"
+
 	"google.golang.org/grpc/codes"
 
 	"github.com/faultline-rpc/faultline/fault"
@@ -86,6 +89,9 @@ func (e *clientEvents) OnHeaders(b *h2.Block, end bool) {
 		s.fail(h.NotGRPC(nil), end)
 	default:
 		s.first = h
+		if !h.GRPC {
+			s.expectForeign()
+		}
 		if h.isGRPC() { // anything else is no answer yet: a call may still be retried
 			s.setHead(h)
 		}
@@ -144,24 +150,68 @@ func (s *ClientStream) onEarlyEnd() {
 // sampleSize bounds what is kept of the body of an answer that is no gRPC.
 const sampleSize = 1024
 
+// foreignTime is how long the body of an answer that is no gRPC is waited for:
+// what it is is known from its headers, and some never end.
+const foreignTime = time.Second
+
+// foreign is an answer that is no gRPC.
+type foreign struct {
+	sample   []byte // the start of its body
+	patience *time.Timer
+}
+
+// expectForeign begins to wait for the body of an answer that is no gRPC.
+func (s *ClientStream) expectForeign() {
+	s.recv.mu.Lock()
+	defer s.recv.unlock()
+	f := new(foreign)
+	f.patience = time.AfterFunc(foreignTime, func() { s.enough(f) })
+	s.foreign = f
+}
+
+// enough ends an answer that is no gRPC and has not ended by itself.
+func (s *ClientStream) enough(f *foreign) {
+	s.recv.mu.Lock()
+	mine := s.foreign == f
+	if mine {
+		s.endLocked(s.locatedLocked(s.notGRPCLocked()))
+	}
+	s.recv.unlock()
+	if mine { // a stream that failed is not used again
+		s.Stream.Reset(h2.Cancel)
+	}
+}
+
 // onForeignBody gathers a sample of an answer that is no gRPC.
 func (s *ClientStream) onForeignBody(p []byte, end bool) {
-	if s.sample == nil {
-		s.sample = new([]byte)
+	s.recv.mu.Lock()
+	if s.foreign == nil && !s.recv.end { // an HTTP error with gRPC's content-type
+		s.foreign = new(foreign)
 	}
-	*s.sample = append(*s.sample, p[:min(len(p), sampleSize-len(*s.sample))]...)
-	if end || len(*s.sample) == sampleSize {
+	full := false
+	if f := s.foreign; f != nil {
+		f.sample = append(f.sample, p[:min(len(p), sampleSize-len(f.sample))]...)
+		full = len(f.sample) == sampleSize
+	}
+	s.recv.unlock()
+	if end || full {
 		s.fail(s.notGRPC(), end)
 		return
 	}
 	s.Consumed(len(p))
 }
 
-func (s *ClientStream) notGRPC() *fault.Fault {
-	if s.sample == nil {
+func (s *ClientStream) notGRPCLocked() *fault.Fault {
+	if s.foreign == nil {
 		return s.first.NotGRPC(nil)
 	}
-	return s.first.NotGRPC(*s.sample)
+	return s.first.NotGRPC(s.foreign.sample)
+}
+
+func (s *ClientStream) notGRPC() *fault.Fault {
+	s.recv.mu.Lock()
+	defer s.recv.unlock()
+	return s.notGRPCLocked()
 }
 
 // OnClose takes every other end.
@@ -191,14 +241,14 @@ func (s *ClientStream) onTrailers(t *Trailer) {
 	var err error
 	switch {
 	case s.first != nil && !s.first.isGRPC() && t.Fault != nil:
-		err = s.locatedLocked(s.notGRPC())
+		err = s.locatedLocked(s.notGRPCLocked())
 	case t.Fault != nil:
 		err = s.locatedLocked(t.Fault)
 	case t.Code != codes.OK:
 		err = s.statusLocked(t)
-	case s.first != nil && !s.first.isGRPC() && (!s.first.GRPC || s.sample != nil):
+	case s.first != nil && !s.first.isGRPC() && (!s.first.GRPC || s.foreign != nil):
 		// A success that nobody can read is none: the messages were dropped.
-		err = s.locatedLocked(s.notGRPC())
+		err = s.locatedLocked(s.notGRPCLocked())
 	case s.recv.partialLocked():
 		err = s.locatedLocked(s.recv.truncatedLocked())
 	}
@@ -218,6 +268,9 @@ func (s *ClientStream) finish(f *fault.Fault) {
 func (s *ClientStream) statusLocked(t *Trailer) *fault.Fault {
 	a := fault.Args{Code: t.Code, Message: t.Message, Evidence: s.evidenceLocked()}
 	a.Evidence.Answered = true
+	if int64(t.Code) >= int64(len(statusText)) { // the number says more than a name would
+		a.Evidence.GRPCStatus = strconv.FormatUint(uint64(t.Code), 10)
+	}
 	if s.recv.got > 0 {
 		a.Processed = fault.Yes
 	}

@@ -153,8 +153,14 @@ func (f *callFlags) run(ctx context.Context) error {
 // reflected asks the server for the method, and makes the best of its answer.
 // rctx carries reflection's own metadata.
 func (f *callFlags) reflected(ctx, rctx context.Context, cc grpc.ClientConnInterface, r *dyn.Reflection) error {
-	rctx, cancel := f.conn.bounded(rctx)
+	all, cancel := f.conn.bounded(ctx)
 	defer cancel()
+	rctx, cancel = f.conn.bounded(rctx)
+	defer cancel()
+	if f.empty() {
+		rctx, cancel = sparing(rctx)
+		defer cancel()
+	}
 	m, err := dyn.FindMethod(rctx, r, f.service, f.method)
 	if err == nil {
 		f.log.note("found %s by reflection", f.text)
@@ -163,10 +169,11 @@ func (f *callFlags) reflected(ctx, rctx context.Context, cc grpc.ClientConnInter
 	f.log.flush()
 	var missing *dyn.NotFound
 	if errors.As(err, &missing) {
-		return f.missing(ctx, cc, missing)
+		return f.missing(all, cc, missing)
 	}
 	flt, ok := fault.From(err)
 	switch {
+	case ok && f.empty() && fault.CallDeadline.Is(flt) && all.Err() == nil: // reflection hangs, and the method may not
 	case ok && beneath(flt):
 		return f.failed(flt, "")
 	case !ok && errors.Is(ctx.Err(), context.Canceled):
@@ -176,7 +183,7 @@ func (f *callFlags) reflected(ctx, rctx context.Context, cc grpc.ClientConnInter
 	case !f.empty():
 		return f.conn.usagef("%v; %s", err, noReflection)
 	}
-	return f.blind(ctx, cc)
+	return f.blind(all, cc)
 }
 
 // beneath reports whether a failure of reflection would be that of any call:

@@ -3,10 +3,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -167,6 +170,11 @@ func (f *doctorFlags) message(stdin io.Reader) ([]byte, error) {
 	if err != nil {
 		return nil, usagef("doctor: --data %s cannot be read: %v", f.data, bare(err))
 	}
+	if len(bytes.TrimSpace(b)) > 0 {
+		if err := json.Unmarshal(b, new(json.RawMessage)); err != nil {
+			return nil, usagef("doctor: --data is no JSON: %v", err)
+		}
+	}
 	return b, nil
 }
 
@@ -185,8 +193,12 @@ func (f *doctorFlags) run(ctx context.Context, cmd *cobra.Command, target string
 		cfg.Began, cfg.Ended = view.began, view.ended
 	}
 	rep := doctor.Examine(ctx, cfg)
+	if bad := "codec.marshal"; string(rep.Verdict.ID) == bad { // the data's fault, not the target's
+		view.clear()
+		return usagef("doctor: --data: %s", strings.TrimPrefix(rep.Verdict.Message, bad+": "))
+	}
 	if !rep.Healthy {
-		rep.Verdict.Remedy = withHint(rep.Verdict.Remedy, f.conn.hintFor(rep.Verdict.ID, rep.Verdict.Code))
+		rep.Verdict.Remedy = withHint(rep.Verdict.Remedy, f.conn.hintFor(rep.Verdict.ID, rep.Verdict.Code, rep.Verdict.Remedy))
 	}
 	if f.asJSON {
 		err = writeJSON(out, rep)

@@ -124,6 +124,7 @@ func TestDoctorUsage(t *testing.T) {
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	addr := scripted(t, peer.OK([]byte{8, 1}))
 	for _, tc := range []struct{ args, want string }{
 		{"", "doctor: no target is given, want host:port (or --lab)"},
 		{"a:1 b:1", `doctor: unexpected argument "b:1", want one target`},
@@ -140,6 +141,8 @@ func TestDoctorUsage(t *testing.T) {
 		{"a:1 --data {}", "doctor: --data is given without --method, want both"},
 		{"a:1 --compress gzip", "doctor: --compress is given without --method, want both"},
 		{"a:1 --method Foo", `doctor: --method "Foo" is no method, want package.Service/Method`},
+		{"a:1 --method a.B/C -d {", "doctor: --data is no JSON: unexpected end of JSON input"},
+		{"$ADDR --plaintext --json --method grpc.health.v1.Health/Check -d {\"x\":1}", "doctor: --data: the request's JSON cannot be turned into a message: ANY"},
 		{"a:1 --authority x --server-name y", "doctor: --authority x and --server-name y differ, want one of them, or the same twice"},
 		{"a:1 -H nonsense", `doctor: --header "nonsense" is no header, want 'name: value'`},
 		{"a:1 --plaintext --insecure", "doctor: --plaintext and --insecure are given, want one of them"},
@@ -151,7 +154,7 @@ func TestDoctorUsage(t *testing.T) {
 		{"a:1 --cert $KEY --key $CERT", "doctor: --cert $KEY and --key $CERT cannot be used: ANY"},
 		{"a:1 --bogus", "doctor: unknown flag: --bogus, want one of ANY"},
 	} {
-		names := strings.NewReplacer("$CERT", cert, "$KEY", key, "$EMPTY", empty, "$DIR", dir)
+		names := strings.NewReplacer("$CERT", cert, "$KEY", key, "$EMPTY", empty, "$DIR", dir, "$ADDR", addr)
 		args := []string{"doctor"}
 		for _, a := range strings.Fields(tc.args) {
 			args = append(args, names.Replace(a))

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 
 	"github.com/faultline-rpc/faultline/codes"
 	"github.com/faultline-rpc/faultline/fault"
@@ -31,14 +32,18 @@ func failed(f *fault.Fault, hint string, asJSON bool, stdout, stderr io.Writer) 
 			return err
 		}
 		fmt.Fprintf(stdout, "%s\n", line)
-		return &exitError{exitCall + int(f.Code())}
+		return exitOf(f)
 	}
 	fmt.Fprintf(stderr, "%+v\n", f)
 	if hint != "" {
 		fmt.Fprintf(stderr, "  %-12s  %s\n", "hint", hint)
 	}
-	return &exitError{exitCall + int(f.Code())}
+	return exitOf(f)
 }
+
+// exitOf is the exit status of a failed call. A number that is no code counts
+// as UNKNOWN: an exit status has eight bits.
+func exitOf(f *fault.Fault) *exitError { return &exitError{exitCall + int(codes.Known(f.Code()))} }
 
 // withHint is a remedy for programs, and what it comes to on a command line.
 func withHint(remedy, hint string) string {
@@ -58,6 +63,9 @@ func failureJSON(f *fault.Fault, hint string) ([]byte, error) {
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(b, &all); err != nil {
 		return nil, err
+	}
+	if c := codes.Known(f.Code()); c != f.Code() {
+		all["code"] = json.RawMessage(strconv.Quote(codes.Name(c)))
 	}
 	member := func(name, empty string) json.RawMessage {
 		if v, ok := all[name]; ok {
@@ -90,10 +98,10 @@ func failureJSON(f *fault.Fault, hint string) ([]byte, error) {
 
 // hint says which flag would help, as far as one would.
 func (f *connFlags) hint(failure *fault.Fault) string {
-	return f.hintFor(failure.ID(), failure.Code())
+	return f.hintFor(failure.ID(), failure.Code(), failure.Remedy())
 }
 
-func (f *connFlags) hintFor(id fault.ID, code codes.Code) string {
+func (f *connFlags) hintFor(id fault.ID, code codes.Code, remedy string) string {
 	switch id {
 	case "tls.plaintext-peer":
 		return "the server speaks plaintext: add --plaintext"
@@ -115,6 +123,8 @@ func (f *connFlags) hintFor(id fault.ID, code codes.Code) string {
 		return "if the limit is this side's: --max-msg-size takes more"
 	case "call.deadline":
 		switch {
+		case remedy == fault.DeadlineRemedy(fault.PhaseHeaders, fault.PulseSilent): // more would not help
+			return ""
 		case f.verb == "doctor":
 			return "--timeout gives the probe more time"
 		case f.timeout > 0:

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -49,6 +50,10 @@ func (s *sourceFlags) files(ctx context.Context, f *connFlags) (dyn.Source, erro
 	return nil, nil
 }
 
+// leastAnswer is what reflection may answer with whatever --max-msg-size is, in
+// bytes.
+const leastAnswer = 4 << 20
+
 // reflection makes a source that asks the server, with the metadata for it.
 func (f *connFlags) reflection(ctx context.Context, conn grpc.ClientConnInterface) (*dyn.Reflection, context.Context, error) {
 	md, err := f.metadata("-H", f.headers)
@@ -59,7 +64,7 @@ func (f *connFlags) reflection(ctx context.Context, conn grpc.ClientConnInterfac
 	if err != nil {
 		return nil, ctx, err
 	}
-	return dyn.NewReflection(conn), metadata.NewOutgoingContext(ctx, metadata.Join(md, own)), nil
+	return dyn.NewReflection(conn, max(int(f.maxMessage), leastAnswer)), metadata.NewOutgoingContext(ctx, metadata.Join(md, own)), nil
 }
 
 // bounded gives reflection its time, if no other limit is set.
@@ -68,6 +73,19 @@ func (f *connFlags) bounded(ctx context.Context) (context.Context, context.Cance
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeout(ctx, defaultTime)
+}
+
+// maxAsking is the most that a call waits for reflection if it can do without.
+const maxAsking = 10 * time.Second
+
+// sparing gives reflection half of the time of ctx: what is left is for a call
+// without it.
+func sparing(ctx context.Context) (context.Context, context.CancelFunc) {
+	d := maxAsking
+	if end, ok := ctx.Deadline(); ok {
+		d = min(d, time.Until(end)/2)
+	}
+	return context.WithTimeout(ctx, d)
 }
 
 const noReflection = "the server offers no reflection: describe its services with --proto FILE or --protoset FILE"

@@ -303,6 +303,10 @@ func TestFailures(t *testing.T) {
 		{"reset", []string{"--plaintext", scripted(peer.RST(2)), method}, codes.Internal, "http2.rst-other", "remote", "maybe", "", ""},
 		{"refused stream", []string{"--plaintext", scripted(peer.RST(7)), method}, codes.Unavailable, "http2.refused-stream", "remote", "no", "", ""},
 		{"status", []string{"--plaintext", scripted(peer.TrailersOnly(7, "not you")), method}, codes.PermissionDenied, "handler.status", "remote", "maybe", "", ""},
+		{"a number that is no code", []string{"--plaintext", scripted(peer.TrailersOnly(200, "mine")), method}, codes.Unknown, "handler.status", "remote", "maybe", "", "grpc_status:200"},
+		{"a page without end", []string{"--plaintext", scripted(func(p *peer.Peer, s uint32) error {
+			return p.SendHeaders(s, false, ":status", "503", "content-type", "text/html")
+		}), method}, codes.Unavailable, "wire.http-status", "between", "maybe", "", "503"},
 		{"no trailers", []string{"--plaintext", scripted(peer.MissingTrailers(nil)), method}, codes.Internal, "wire.trailers-missing", "between", "yes", "", ""},
 		{"silence", []string{"--plaintext", "--timeout", "200ms", scripted(peer.Silence()), method}, codes.DeadlineExceeded, "call.deadline", "local", "maybe", "--timeout gives more time", ""},
 	} {
@@ -329,6 +333,51 @@ func TestFailures(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCallWithoutReflection: a server that lets reflection wait, or answers it
+// with nonsense, is called all the same.
+func TestCallWithoutReflection(t *testing.T) {
+	well := peer.OK([]byte{8, 1})
+	for name, first := range map[string]peer.Answer{
+		"hangs":    peer.Silence(),
+		"nonsense": well,
+		"too much": peer.Oversized(5 << 20),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := peer.Listen("127.0.0.1:0", peer.Each(func(p *peer.Peer, stream uint32) error {
+				if stream == 1 {
+					return first(p, stream)
+				}
+				return well(p, stream)
+			}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			o := command(t, "", "call", "--plaintext", "--json", "--timeout", "1s", s.Addr(), "p.S/M")
+			if o.status != 0 || o.stdout != `{"bytes":"CAE="}`+"\n" || o.stderr != "" {
+				t.Errorf("status %d, stdout %q, stderr %q", o.status, o.stdout, o.stderr)
+			}
+		})
+	}
+	t.Run("a connection that breaks after nonsense", func(t *testing.T) {
+		s, err := peer.Listen("127.0.0.1:0", peer.Each(peer.Then(func(p *peer.Peer, s uint32) error {
+			if err := p.SendHeaders(s, false, ":status", "200", "content-type", "application/grpc"); err != nil {
+				return err
+			}
+			return p.SendData(s, peer.Message([]byte{8, 1}), false)
+		}, peer.HangUp())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		o := command(t, "", "call", "--plaintext", "--json", s.Addr(), "p.S/M")
+		var f failure
+		if err := json.Unmarshal([]byte(o.stdout), &f); err != nil || f.Error.ID != "http2.connection-lost" || f.Error.Processed != "yes" {
+			t.Errorf("%v: %s", err, o.stdout)
+		}
+	})
 }
 
 func errorsOf(errs ...error) error {

@@ -151,7 +151,7 @@ func TestReflectionMisbehaves(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := &scripted{answer: tc.answer}
-			d, err := NewReflection(s).Find(t.Context(), "p.M_a")
+			d, err := NewReflection(s, 4<<20).Find(t.Context(), "p.M_a")
 			switch {
 			case tc.want == "" && (err != nil || d.FullName() != "p.M_a"):
 				t.Errorf("Find = %v, %v; want p.M_a", d, err)

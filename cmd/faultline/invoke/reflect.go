@@ -28,7 +28,6 @@ import (
 const (
 	maxFiles     = 10_000
 	maxFileBytes = 256 << 20
-	maxAnswer    = 64 << 20 // one message, in bytes
 )
 
 // reflectionMethods are tried in this order; their messages are the same on
@@ -44,6 +43,7 @@ var reflectionMethods = []string{
 // a server answers that as it answers other calls.
 type Reflection struct {
 	conn   grpc.ClientConnInterface
+	limit  int    // for one answer, in bytes
 	method string // the version that answered; "" until asked
 
 	protos map[string]*descriptorpb.FileDescriptorProto
@@ -52,9 +52,10 @@ type Reflection struct {
 	listed []string
 }
 
-// NewReflection makes a source that asks the server at the other end of conn.
-func NewReflection(conn grpc.ClientConnInterface) *Reflection {
-	return &Reflection{conn: conn, protos: map[string]*descriptorpb.FileDescriptorProto{}, files: new(protoregistry.Files)}
+// NewReflection makes a source that asks the server at the other end of conn,
+// and accepts answers of limit bytes.
+func NewReflection(conn grpc.ClientConnInterface, limit int) *Reflection {
+	return &Reflection{conn: conn, limit: limit, protos: map[string]*descriptorpb.FileDescriptorProto{}, files: new(protoregistry.Files)}
 }
 
 // String implements Source.
@@ -90,7 +91,7 @@ const tidyTime = time.Second
 func (r *Reflection) exchange(ctx context.Context, method string, q *reflectpb.ServerReflectionRequest) (*reflectpb.ServerReflectionResponse, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := r.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method, grpc.MaxCallRecvMsgSize(maxAnswer))
+	s, err := r.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method, grpc.MaxCallRecvMsgSize(r.limit))
 	if err != nil {
 		return nil, err
 	}
@@ -99,14 +100,15 @@ func (r *Reflection) exchange(ctx context.Context, method string, q *reflectpb.S
 	}
 	_ = s.CloseSend() // its error is the stream's
 	a := new(reflectpb.ServerReflectionResponse)
-	if err = s.RecvMsg(a); err == nil && a.GetMessageResponse() == nil {
-		return nil, ErrSilent
-	}
-	if err == nil {
+	if err = s.RecvMsg(a); err == nil {
 		patience := time.AfterFunc(tidyTime, cancel)
-		defer patience.Stop()
-		_ = s.RecvMsg(new(reflectpb.ServerReflectionResponse)) // the answer is there, however it ends
-		return a, nil
+		err = s.RecvMsg(new(reflectpb.ServerReflectionResponse))
+		switch inTime := patience.Stop(); {
+		case a.GetMessageResponse() != nil: // the answer is there, however the stream ends
+			return a, nil
+		case err == nil || !inTime:
+			return nil, ErrSilent
+		}
 	}
 	if errors.Is(err, io.EOF) {
 		return nil, ErrSilent
