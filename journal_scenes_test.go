@@ -295,6 +295,16 @@ func journalScenes() []journalScene {
 			e.serve(&desk{})
 			e.raw().SendRequest(1, true, unaryCall, "grpc-timeout", "soon", "x-name", secret)
 		}},
+		{"a request breaks a rule of HTTP/2", func(e *ends) {
+			e.serve(&desk{})
+			e.raw().SendRequest(1, true, unaryCall, "te", "gzip", "x-name", secret)
+		}},
+		{"a connection has too many calls", func(e *ends) {
+			e.serve(waits(time.Minute), faultline.MaxConcurrentStreams(1))
+			p := e.raw()
+			p.SendRequest(1, false, unaryCall)
+			p.SendRequest(3, false, unaryCall)
+		}},
 		{"a client breaks a rule of HTTP/2", func(e *ends) {
 			e.serve(waits(time.Minute))
 			p := e.raw()

@@ -38,6 +38,11 @@ type Config struct {
 	// Pinged is told of each PING received, answers excepted. It runs on the
 	// reader and must not block. Nil is free.
 	Pinged func()
+	// Refused is told of each request of a server's that was answered with
+	// RST_STREAM in the place of a stream: why is what is wrong with it, "" where
+	// there was no room. It runs on the reader and must not block; b is valid
+	// during the call only. Nil is free.
+	Refused func(b *Block, id uint32, code Code, why string)
 	// ConnID names the connection in events.
 	ConnID uint64
 	// Sink observes events; nil is free.

@@ -110,7 +110,7 @@ func (c *Conn) requestHeaders(id uint32, b *Block, end, self bool) *ConnError {
 		bad = "the request ends before its content-length"
 	}
 	if bad != "" { // section 8.1.1
-		return c.refuse(id, codeProtocol, bad)
+		return c.refuse(b, id, codeProtocol, bad)
 	}
 	c.mu.Lock()
 	full := uint32(c.streams.n) >= c.cfg.MaxConcurrentStreams || len(c.out.b) >= maxBacklog
@@ -121,7 +121,7 @@ func (c *Conn) requestHeaders(id uint32, b *Block, end, self bool) *ConnError {
 		s = c.h.NewStream(b)
 	}
 	if s == nil || !c.accept(s, id, end) {
-		return c.refuse(id, codeRefused, "")
+		return c.refuse(b, id, codeRefused, "")
 	}
 	s.recv.headers = true
 	s.recv.length = ck.Length
@@ -152,7 +152,7 @@ func (c *Conn) accept(s *Stream, id uint32, end bool) bool {
 
 // refuse answers a request that opens no stream. One above the last id of our
 // GOAWAY is dropped: the peer knows that it was not processed (section 6.8).
-func (c *Conn) refuse(id uint32, code Code, reason string) *ConnError {
+func (c *Conn) refuse(b *Block, id uint32, code Code, reason string) *ConnError {
 	c.mu.Lock()
 	c.lastID = id
 	retired := c.life.phase >= ending
@@ -164,6 +164,9 @@ func (c *Conn) refuse(id uint32, code Code, reason string) *ConnError {
 	c.mu.Unlock()
 	if !retired {
 		c.recordReset(id, true, code, reason)
+		if c.cfg.Refused != nil {
+			c.cfg.Refused(b, id, code, reason)
+		}
 	}
 	switch {
 	case calm != nil:

@@ -63,6 +63,9 @@ func (c *conn) serve() {
 	}
 	cfg := c.srv.cfg.h2(c.id, left)
 	cfg.Pinged = c.pinged
+	if c.srv.journal != nil {
+		cfg.Refused = c.refused
+	}
 	c.enforcer.policy = c.srv.cfg.Enforcement
 	conn := wire.NewServerConn(nc, cfg, c, c.srv.budget)
 	if !c.srv.adopt(c, conn) {

@@ -3,7 +3,9 @@
 package server
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"google.golang.org/grpc/codes"
@@ -12,6 +14,7 @@ import (
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/h2"
 	"github.com/faultline-rpc/faultline/journal"
+	"github.com/faultline-rpc/faultline/wire"
 )
 
 // What the log is told of a call: one line when it has been answered, or when
@@ -122,6 +125,25 @@ func (k *call) line(answered bool) *journal.Call {
 		j.Timed, j.Budget = true, x.timeout
 	}
 	return j
+}
+
+// refused tells of a request that opened no stream: it breaks a rule of HTTP/2,
+// or the connection has as many calls as it may. It runs on the reader.
+func (c *conn) refused(b *h2.Block, id uint32, code h2.Code, why string) {
+	j := &journal.Call{Role: event.Server, Peer: addr(c.peer.Addr), Stream: id, State: journal.Request}
+	for _, f := range b.Fields {
+		if f.Name == ":path" {
+			j.Method = clip(f.Value)
+		}
+	}
+	_, j.Code = wire.ForReset(code)
+	j.Failure = journal.Failure{ID: fault.HTTP2Protocol.ID, Layer: fault.LayerHTTP2, Side: fault.Remote, Processed: fault.No}
+	j.Err = fmt.Errorf("the request breaks a rule of HTTP/2: %s", why)
+	if why == "" {
+		j.ID, j.Side = fault.HTTP2RefusedStream.ID, fault.Local
+		j.Err = fmt.Errorf("the connection has no room for another call; MaxConcurrentStreams is %d", c.srv.cfg.MaxConcurrentStreams)
+	}
+	j.Log(context.Background(), c.srv.journal)
 }
 
 // between says between whom the connection is.
