@@ -78,10 +78,15 @@ func (d dialPlan) open(ctx context.Context, c *Channel) (net.Conn, *fault.Fault)
 func (c *Channel) resetAtOnce(err error, ev fault.Evidence) *fault.Fault {
 	a := fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: &ev, Cause: err}
 	e := fault.TLSHandshake
+	ev.Waiting = fault.PhaseHandshake
 	if c.cfg.Creds.Info().SecurityProtocol == "insecure" {
-		e = fault.HTTP2ConnectionLost
+		e, ev.Waiting = fault.HTTP2ConnectionLost, fault.PhaseSettings
 	}
-	return e.Newf(a, "%s accepted the connection and reset it at once: %v", ev.Address, err)
+	f := e.Newf(a, "%s accepted the connection and reset it at once: %v", ev.Address, err)
+	if e == fault.TLSHandshake {
+		return f.WithRemedy(remedyHandshakeEnded)
+	}
+	return f.WithRemedy(remedyHungUp)
 }
 
 // netDialer leaves TCP keepalive on with the system's own parameters: Go's
@@ -145,10 +150,29 @@ func dialFault(err error, ev fault.Evidence) *fault.Fault {
 	case is(syscall.EACCES, syscall.EPERM, fs.ErrPermission, wsaEACCES):
 		a.Side = fault.Local
 		return fault.DialPermission.New(a)
-	case ev.Network == "unix" && is(syscall.ENOENT, fs.ErrNotExist):
+	case ev.Network == "unix" && is(syscall.ENOENT, syscall.ENOTDIR, fs.ErrNotExist):
 		a.Side = fault.Local
 		return fault.DialMissing.New(a)
 	}
 	a.Side = fault.Local
-	return fault.DialFailed.New(a)
+	f := fault.DialFailed.New(a)
+	for _, r := range dialRemedies {
+		if (r.network == "" || r.network == ev.Network) && is(r.cause) {
+			return f.WithRemedy(r.text)
+		}
+	}
+	return f
+}
+
+// dialRemedies is the advice by what the system said.
+var dialRemedies = []struct {
+	cause   error
+	network string // empty: any
+	text    string
+}{
+	{syscall.EPROTOTYPE, "unix", "The path is a unix socket of another type, such as datagram, and not the gRPC server's: correct the path (ss -x shows the sockets and their types)."},
+	{syscall.EINVAL, "unix", "Correct the path: a unix socket's has at most 107 bytes (103 on macOS). Use a shorter one, or one relative to the working directory (unix:relative/path)."},
+	{syscall.EMFILE, "", "This process has too many open files: raise its limit (ulimit -n, LimitNOFILE in systemd), and look for clients and connections that are never closed. One client serves any number of calls."},
+	{syscall.ENFILE, "", "This machine has too many open files: raise fs.file-max, and look for the process that leaks them (lsof)."},
+	{syscall.EADDRNOTAVAIL, "", "This machine has no local address or port left for that connection: make one client and keep it, in place of one for each call, or widen net.ipv4.ip_local_port_range. A remote address that cannot be dialed at all also fails so."},
 }

@@ -22,7 +22,7 @@ const opinionTime = time.Second
 // on a connection of its own, and taken once by a subchannel: some mistakes
 // look the same from one side. Custom dialers and proxies are not asked again.
 type opinions struct {
-	tls, clear, asks opinion
+	tls, clear, asks, gives opinion
 }
 
 type opinion struct {
@@ -66,7 +66,8 @@ func (s *Subchannel) afterHandshake(ctx context.Context, d dialPlan, f *fault.Fa
 // way that servers use for clients without a certificate, too: some hang up,
 // some send the alert of a bad certificate, or, before TLS 1.3, of no cipher
 // suite in common. If it asks for a certificate and treats a client without
-// one just so, that is the reason.
+// one just so, that is the reason, unless this client gives one: then servers
+// that hang up (C-core, Node) do not want it.
 func (s *Subchannel) withoutCertificate(ctx context.Context, d dialPlan, f *fault.Fault, name string) *fault.Fault {
 	alert, alerted := remoteAlert(f)
 	switch {
@@ -80,9 +81,19 @@ func (s *Subchannel) withoutCertificate(ctx context.Context, d dialPlan, f *faul
 	if !s.opinion(ctx, d, &s.opinions.asks, asks) {
 		return f
 	}
+	gives := func(ctx context.Context, nc net.Conn) bool {
+		rec := &outgoing{Conn: nc}
+		_, _, _ = s.c.cfg.Creds.ClientHandshake(ctx, name, rec) // what it sent is what counts
+		return rec.certificate()
+	}
 	ev := f.Evidence()
 	a := fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: &ev, Cause: f.Cause()}
-	if !alerted {
+	switch given := s.opinion(ctx, d, &s.opinions.gives, gives); {
+	case given && alerted:
+		return f
+	case given:
+		return fault.TLSClientCertRejected.Newf(a, "the server asks for a client certificate, got one, and hung up without an alert")
+	case !alerted:
 		return fault.TLSClientCertRequired.Newf(a, "the server asks for a client certificate, and hangs up on clients that give none")
 	}
 	ev.TLSAlert = alertName(alert)
@@ -161,4 +172,41 @@ func (r *firstBytes) Read(p []byte) (int, error) {
 	n, err := r.Conn.Read(p)
 	r.first = append(r.first, p[:min(n, 8-min(8, len(r.first)))]...)
 	return n, err
+}
+
+// outgoing reads along what a client writes in a TLS handshake.
+type outgoing struct {
+	net.Conn
+	named  bool // the client's: a Certificate message that is not empty went out
+	sealed int  // the client's: bytes of encrypted records
+}
+
+// The TLS records and messages that matter (RFC 8446 sections 4 and 5.1).
+const (
+	recordHandshake    = 22
+	recordApplication  = 23 // of TLS 1.3: whatever is encrypted
+	messageCertificate = 11
+	emptyCertificate   = 4 + 3 // the message's header, and a list without entries (RFC 5246 section 7.4.2)
+	// mostFinished is more than a client without a certificate encrypts in a
+	// handshake: an empty Certificate and Finished are some 100 bytes, while a
+	// certificate and its proof are several hundred.
+	mostFinished = 200
+)
+
+// certificate reports whether the client presented one.
+func (o *outgoing) certificate() bool { return o.named || o.sealed > mostFinished }
+
+func (o *outgoing) Write(p []byte) (int, error) {
+	for rest := p; len(rest) >= 5; {
+		kind, size := rest[0], int(rest[3])<<8|int(rest[4])
+		body := rest[5:min(5+size, len(rest))]
+		switch {
+		case kind == recordApplication:
+			o.sealed += size
+		case kind == recordHandshake && len(body) > emptyCertificate && body[0] == messageCertificate:
+			o.named = true
+		}
+		rest = rest[5+len(body):]
+	}
+	return o.Conn.Write(p)
 }

@@ -67,17 +67,27 @@ func prefaceFault(err error, ev fault.Evidence, plain, late bool) *fault.Fault {
 		a.Code = codes.Unavailable
 		return fault.HTTP2Protocol.Newf(a, "%s began with frames that break a rule of HTTP/2: %s", ev.Address, ce.Reason)
 	}
+	ev.Waiting = fault.PhaseSettings
 	if ce.Kind == h2.Lost && len(ce.First) == 0 && plain {
-		return fault.HTTP2ConnectionLost.Newf(a, "the peer hung up on the HTTP/2 preface without a word, as a TLS server may do with a plaintext client").
-			WithRemedy(remedyHungUp)
+		return hungUpOnPreface(fault.HTTP2ConnectionLost.Newf(a, "the peer hung up on the HTTP/2 preface without a word, as a TLS server may do with a plaintext client"))
 	}
-	return fault.HTTP2ConnectionLost.New(a).WithRemedy(remedyHungUp)
+	return hungUpOnPreface(fault.HTTP2ConnectionLost.New(a))
 }
 
-// remedyHungUp is for a peer that ends connections before HTTP/2 has begun.
-const remedyHungUp = "What listens there takes connections and hangs up before HTTP/2 begins: check that host and port are the gRPC server's, and whether they want TLS. " +
-	"Behind a TCP load balancer, a port-forward or Docker's published port, check that the backend runs: they accept for one that is down. " +
-	"Otherwise look into the server's log at that moment: it crashes, restarts, is at its connection limit, or does not admit this client's address."
+// hungUpOnPreface adds the advice for a peer that ends connections before
+// HTTP/2 has begun.
+func hungUpOnPreface(f *fault.Fault) *fault.Fault {
+	if f.Evidence().Proxy != "" {
+		return f.WithRemedy(remedyTunnelEnded)
+	}
+	return f.WithRemedy(remedyHungUp)
+}
+
+const (
+	remedyHungUp = "What listens there hangs up before HTTP/2 begins. Check that host and port are the gRPC server's, and whether they want TLS. A TCP load balancer, proxy or port-forward does so when its backend is down, " +
+		"or when it expects a PROXY protocol header (accept-proxy, proxy_protocol). Otherwise see the server's log: it crashes, is at its limit, or access rules or a firewall refuse this client."
+	remedyTunnelEnded = "The HTTP CONNECT proxy opened a tunnel, which then ended: check that the proxy can reach the target's host and port, or go without it (NO_PROXY, WithNoProxy). The target itself may hang up too: try it directly."
+)
 
 // strangerFault says what kind of peer begins with the bytes first.
 func strangerFault(first []byte, a fault.Args) *fault.Fault {

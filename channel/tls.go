@@ -79,10 +79,10 @@ func tlsFault(err error, ev fault.Evidence) *fault.Fault {
 	case errors.As(err, &invalid):
 		return fault.TLSHandshake.Newf(a, "a certificate of the server's does not serve for this: %s", strings.TrimPrefix(invalid.Error(), "x509: ")).WithRemedy(remedyUnfit)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		a.Side = fault.Remote
+		a.Side, ev.Waiting = fault.Remote, fault.PhaseHandshake
 		return fault.TLSHandshake.Newf(a, "the TLS handshake did not end in time: the server was silent").WithRemedy(remedyMute)
 	case hungUp(err):
-		a.Side = fault.Remote
+		a.Side, ev.Waiting = fault.Remote, fault.PhaseHandshake
 		return fault.TLSHandshake.Newf(a, "the server ended the connection during the TLS handshake: %v", err).WithRemedy(remedyHandshakeEnded)
 	}
 	if n, ok := remoteAlert(err); ok {
@@ -118,8 +118,8 @@ const (
 		"openssl s_client -connect HOST:PORT -showcerts | openssl x509 -noout -text shows what it is for."
 	remedyMute = "The server accepts connections and does not answer the TLS handshake: check that its process is alive (not frozen, stopped or overloaded), that the port speaks TLS at all, " +
 		"and, behind a TCP load balancer, that a backend runs. openssl s_client -connect HOST:PORT -alpn h2 shows the same from outside. More time (MinConnectTimeout of WithConnectParams) helps only if it is merely slow."
-	remedyHandshakeEnded = "Check that this port speaks TLS (for cleartext: insecure.NewCredentials()) and that its server is alive. Its log at that moment says more: it crashed, has no certificate for this name, or refuses this client. " +
-		"Behind a TCP load balancer or port-forward check that the backend runs: they accept for one that is down. openssl s_client -connect HOST:PORT -alpn h2 shows the same from outside."
+	remedyHandshakeEnded = "Check that this port speaks TLS (for cleartext: insecure.NewCredentials()) and that its server is alive. Its log says more: it crashed, has no certificate for this name, or access rules or a firewall refuse this client. " +
+		"A TCP load balancer or proxy does so when its backend is down, or when it expects a PROXY protocol header. openssl s_client -connect HOST:PORT -alpn h2 shows the same from outside."
 	remedyAlert = "The server broke the handshake off: the alert says what about, and the server's log says more. internal_error is mostly a certificate or key that it could not load or has none of for this name (SNI); " +
 		"decode_error, illegal_parameter or unexpected_message a defect of its TLS library or of a middlebox between. openssl s_client -connect HOST:PORT -alpn h2 shows the same handshake from outside."
 )

@@ -23,7 +23,8 @@ func (x *exam) secondOpinion(ctx context.Context, r *route, n *Finding) *Finding
 	defer cancel()
 	switch n.ID {
 	case "tls.handshake":
-		if x.speaks(ctx, r, channel.AnswersCleartext) {
+		// An alert, or a certificate that is refused here, is TLS.
+		if n.waiting == fault.PhaseHandshake && x.speaks(ctx, r, channel.AnswersCleartext) {
 			return named("tls.plaintext-peer").says(fault.Remote, fault.No, "%s does not answer a TLS handshake, but does answer in cleartext", r.addr.Addr)
 		}
 	case "http2.connection-lost", "http2.preface-timeout", "http2.http1-peer":

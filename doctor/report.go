@@ -119,6 +119,8 @@ type Finding struct {
 	Cause     string
 	Remedy    string
 	Spec      string
+
+	waiting string // what the connection waited for as it ended, of [fault.Evidence]
 }
 
 // MarshalJSON writes the finding for machines.
@@ -145,6 +147,7 @@ func (f Finding) MarshalJSON() ([]byte, error) {
 func found(f *fault.Fault) *Finding {
 	n := named(f.ID())
 	n.Code, n.Side, n.Processed, n.Message, n.Remedy = f.Code(), f.Side(), f.Processed(), f.Message(), f.Remedy()
+	n.waiting = f.Evidence().Waiting
 	return n
 }
 

@@ -77,19 +77,34 @@ func (s *sight) certificate() (asked, gave bool) {
 
 // finding is what a failed connection means, given what the handshake showed.
 // Servers refuse a missing client certificate with the alerts of a bad one, or
-// of a handshake without anything in common; what they had asked for tells.
+// of a handshake without anything in common; C-core and Node hang up without
+// one. What they had asked for tells.
 func (s *sight) finding(f *fault.Fault) *Finding {
-	alert := f.Evidence().TLSAlert
+	ev := f.Evidence()
 	asked, gave := s.certificate()
+	ended := ""
 	switch {
-	case !asked || gave || alert == "" && f.ID() != "http2.connection-lost":
-		return found(f)
-	case alert == "": // TLS 1.3: the handshake was over for the client when the server looked
-		return named("tls.client-cert-required").says(fault.Remote, fault.No,
-			"the server asked for a client certificate, got none, and ended the connection after the handshake: %s", f.Message())
+	case ev.TLSAlert != "":
+		ended = "the alert " + ev.TLSAlert
+	case f.ID() == "http2.connection-lost", ev.Waiting == fault.PhaseHandshake && !silent(f):
+		ended = "no alert" // TLS 1.3: the handshake was over for the client when the server looked
 	}
-	return named("tls.client-cert-required").says(fault.Remote, fault.No,
-		"the server asked for a client certificate, got none, and ended the connection with the alert %s", alert)
+	switch {
+	case !asked || ended == "":
+	case !gave:
+		return named("tls.client-cert-required").says(fault.Remote, fault.No,
+			"the server asked for a client certificate, got none, and ended the connection with %s: %s", ended, f.Message())
+	case ev.TLSAlert == "":
+		return named("tls.client-cert-rejected").says(fault.Remote, fault.No,
+			"the server asked for a client certificate, got one, and ended the connection at once, with no alert: %s", f.Message())
+	}
+	return found(f)
+}
+
+// silent reports whether it was this side that gave a peer up.
+func silent(f *fault.Fault) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(f.Cause(), &t) && t.Timeout()
 }
 
 // evidence describes the handshake, of which f is the failure if it failed.

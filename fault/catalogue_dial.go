@@ -24,7 +24,7 @@ var (
 		ID: "dial.timeout", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "the address does not answer",
 		Cause:   "Packets to the address were neither answered nor rejected until the connect timeout (20 seconds unless configured). Typically a firewall, security group or network policy drops them, the machine is down, or the address is stale.",
-		Remedy:  "Try nc -vz HOST PORT from the client's machine. Check security groups, Kubernetes NetworkPolicies and that the address is current. WithConnectParams sets MinConnectTimeout.",
+		Remedy:  "A firewall, security group or Kubernetes NetworkPolicy drops the packets, the address is stale or its machine is down, or the listener's backlog is full because the process is frozen or overloaded. Try nc -vz HOST PORT from the client's machine. WithConnectParams sets MinConnectTimeout.",
 		Spec:    backoff, Rooms: rooms("channel"),
 	})
 	DialPermission = entry(Entry{

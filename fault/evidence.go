@@ -33,7 +33,7 @@ type Evidence struct {
 	Sample     string   `json:"sample,omitempty"`   // first bytes of what answered instead
 	GRPCStatus string   `json:"grpc_status,omitempty"`
 	Reference  string   `json:"reference,omitempty"` // id that finds the full text in the server's log
-	Waiting    string   `json:"waiting,omitempty"`   // what was waited for when time ran out
+	Waiting    string   `json:"waiting,omitempty"`   // what was waited for when time ran out, or the connection ended
 	Sent       bool     `json:"sent,omitempty"`      // the request's headers left this process
 	Answered   bool     `json:"answered,omitempty"`  // response headers had arrived
 	Messages   int64    `json:"messages,omitempty"`  // response messages that had arrived

@@ -41,6 +41,9 @@ func (f *Fault) Remedy() string {
 			special = resetRemedy[ev.HTTP2Code]
 		}
 		then = "The debug text in the evidence and the log of the server or proxy say more; retry only what is idempotent."
+	case HTTP2GoAway:
+		special = keptOutRemedy[ev.HTTP2Code]
+		then = "No handler ran: it is safe to call again."
 	case DialRefused:
 		if ev.Network == "unix" {
 			special, then = "No program listens on this socket: start the server, or correct the path.",
@@ -143,4 +146,11 @@ var goAwayRemedy = map[string]string{
 	"INTERNAL_ERROR":      "The server or proxy failed by itself: look into its log for a crash or panic at that moment.",
 	"ENHANCE_YOUR_CALM":   "The server finds that this client asks too much of it (pings, resets, header sizes): slow down and retry with back-off, or raise the server's limit that its debug text names.",
 	"INADEQUATE_SECURITY": "The server wants better security than this connection has: offer TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM.",
+}
+
+// keptOutRemedy is by the error code of a GOAWAY that takes no call at all.
+var keptOutRemedy = map[string]string{
+	"PROTOCOL_ERROR":    "The server takes the connection's first bytes for an error. A proxy between puts a PROXY protocol header before them that the server does not expect (send-proxy, proxy_protocol on), or the server expects one that is not sent (accept-proxy, listen ... proxy_protocol): make both ends agree. Otherwise its log or debug text says which rule was broken.",
+	"ENHANCE_YOUR_CALM": "The server holds this client for abusive: it connects, pings or calls too often, or its headers are too large. Slow down; the server's log and its debug text say what it counts.",
+	"INTERNAL_ERROR":    "The server, or the proxy before it, failed by itself and gives the connection up: look into its log for a crash or panic at that moment.",
 }

@@ -46,5 +46,9 @@ func TestRemedy(t *testing.T) {
 	}
 	check(WireHTTPStatus.New(Args{Evidence: &Evidence{HTTPStatus: 418}}), WireHTTPStatus.Remedy)
 	check(HandlerStatus.New(Args{Code: 42}), "none of gRPC's codes (0 to 16)")
+	for code, want := range keptOutRemedy {
+		check(HTTP2GoAway.New(Args{Evidence: &Evidence{HTTP2Code: code}}), want)
+	}
+	check(HTTP2GoAway.New(Args{Evidence: &Evidence{HTTP2Code: "NO_ERROR"}}), HTTP2GoAway.Remedy)
 	check(HandlerStatus.New(Args{Code: codes.Internal}).WithRemedy("this"), "this")
 }

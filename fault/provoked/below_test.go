@@ -278,7 +278,7 @@ var dialRows = []row{
 	{entry: fault.DialUnreachable, code: codes.Unavailable, side: fault.Between, processed: fault.No,
 		evidence: []string{"address: " + server}, remedy: "Check the route", run: dialing(simnet.Unreachable)},
 	{entry: fault.DialTimeout, code: codes.Unavailable, side: fault.Between, processed: fault.No,
-		evidence: []string{"address: " + server}, remedy: "Check security groups", run: dialing(simnet.Blackholed)},
+		evidence: []string{"address: " + server}, remedy: "A firewall, security group", run: dialing(simnet.Blackholed)},
 	{entry: fault.DialPermission, code: codes.Unavailable, side: fault.Local, processed: fault.No,
 		evidence: []string{"address: " + server}, remedy: "owner and mode",
 		run: dialError(&net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.EACCES)})},
@@ -308,7 +308,7 @@ var dialRows = []row{
 			return order(context.Background(), w.clientOf("passthrough:///192.0.2.1:50051"))
 		}},
 	{entry: fault.DialFailed, code: codes.Unavailable, side: fault.Local, processed: fault.No,
-		evidence: []string{"address: " + server}, remedy: "\"too many open files\" asks for a higher ulimit -n",
+		evidence: []string{"address: " + server}, remedy: "raise its limit (ulimit -n",
 		run: dialError(&net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", syscall.EMFILE)})},
 }
 

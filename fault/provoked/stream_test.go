@@ -83,7 +83,7 @@ var connectionRows = []row{
 	{entry: fault.HTTP2ConnectionLost, code: codes.Unavailable, side: fault.Between, processed: fault.Maybe,
 		evidence: with("sent: true"), remedy: "See whether the peer restarted", run: answers(peer.Cut())},
 	{entry: fault.HTTP2ConnectionLost, name: "(hangs up on the preface)", code: codes.Unavailable, side: fault.Remote, processed: fault.No,
-		evidence: []string{"address: " + server}, remedy: "check that host and port are the gRPC server's, and whether they want TLS", run: speaking(peer.Raw{Wait: true})},
+		evidence: []string{"address: " + server}, remedy: "Check that host and port are the gRPC server's, and whether they want TLS", run: speaking(peer.Raw{Wait: true})},
 	{entry: fault.HTTP2ConnectionLost, name: "(idle for 50 s)", code: codes.Unavailable, side: fault.Between, processed: fault.Maybe,
 		evidence: with("sent: true"), remedy: "WithKeepaliveParams below its timeout",
 		run: func(w *world, mended bool) error {

@@ -26,6 +26,15 @@ var lookalikes = []Patient{
 	{Name: "TLS to a cleartext server that hangs up", want: "tls.plaintext-peer", show: overTLS(func(w *ward) (doctor.Config, error) {
 		return w.twoFaced(speaking(well), func(net.Conn) {})
 	})},
+	{Name: "a certificate for clients only, on a port that knows HTTP/1 (nginx)", want: "tls.handshake", show: overTLS(func(w *ward) (doctor.Config, error) {
+		cfg := good()
+		cfg.Certificates[0] = clientOnly()
+		return w.twoFaced(func(nc net.Conn) {
+			_, _ = io.WriteString(nc, "HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n\r\n<html>")
+		}, func(nc net.Conn) { _ = tls.Server(nc, cfg).Handshake() })
+	})},
+	{Name: "a client certificate is required, and missed without an alert (C-core)", want: "tls.client-cert-required", show: hangingUp(false)},
+	{Name: "a client certificate is refused without an alert (Node)", want: "tls.client-cert-rejected", show: hangingUp(true)},
 	{Name: "an HTTP/1 server that answers without a header (HTTP/0.9)", want: "http2.http1-peer",
 		show: raw(peer.Raw{Wait: true, Answer: []byte("<!DOCTYPE HTML>\n<html lang=\"en\">\n<title>Error response</title>")})},
 	{Name: "GOAWAY in place of SETTINGS", want: "http2.protocol", code: codes.Unavailable,
@@ -132,4 +141,19 @@ func (b *begun) Read(p []byte) (int, error) {
 	n := copy(p, b.first)
 	b.first = b.first[n:]
 	return n, nil
+}
+
+// hangingUp is a server that asks for a client certificate and does not say
+// what it dislikes about the one it gets, or about none.
+func hangingUp(given bool) func(*ward) (doctor.Config, error) {
+	return func(w *ward) (doctor.Config, error) {
+		server := good()
+		server.ClientAuth = tls.RequestClientCert
+		cfg, err := w.twoFaced(func(net.Conn) {}, func(nc net.Conn) { _ = tls.Server(nc, server).Handshake() })
+		cfg.TLS = trusting()
+		if given {
+			cfg.TLS.Certificates = []tls.Certificate{certificate(authorities().stranger, -1, 30)}
+		}
+		return cfg, err
+	}
 }

@@ -220,6 +220,17 @@ func issue(by pair, tmpl *x509.Certificate) pair {
 // certificate is a server's or client's, valid for the days given from now,
 // for 127.0.0.1 unless names are given.
 func certificate(by pair, from, to int, names ...string) tls.Certificate {
+	return issue(by, template(from, to, names...)).tls()
+}
+
+// clientOnly is a certificate that servers may not use.
+func clientOnly() tls.Certificate {
+	t := template(-1, 30)
+	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	return issue(authorities().own, t).tls()
+}
+
+func template(from, to int, names ...string) *x509.Certificate {
 	day := 24 * time.Hour
 	t := &x509.Certificate{Subject: pkix.Name{CommonName: "a peer of the lab"}, DNSNames: names, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
@@ -227,7 +238,7 @@ func certificate(by pair, from, to int, names ...string) tls.Certificate {
 	if len(names) == 0 {
 		t.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
 	}
-	return issue(by, t).tls()
+	return t
 }
 
 // good is a TLS configuration with nothing wrong.
