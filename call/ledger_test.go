@@ -5,6 +5,7 @@ package call
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"strings"
@@ -14,6 +15,9 @@ import (
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
+	grpcbackoff "google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
@@ -38,6 +42,7 @@ type scene struct {
 	script  func(*peer.Peer) error // nil: nobody answers the connection
 	server  peer.Options
 	lead    time.Duration // between Connect and the call; 0: the call connects
+	refuse  int           // connections that are refused before, after 3 ms each
 	before  func(t *testing.T, c *Caller)
 	do      func(t *testing.T, c *Caller, ctx context.Context) error // default a unary call
 	cancel  bool                                                     // the program cancels, and gives no deadline
@@ -188,6 +193,51 @@ func scenes() []scene {
 		{name: "hedges", script: answering(never), config: hedging(3, "0.1s", ""),
 			want: after(tried(1, connected), phase(fault.PhaseHedges, 247*ms)), waiting: fault.PhaseHedges, pulse: fault.PulseAlive,
 			says: "247ms waiting for one of the hedged attempts"},
+		{name: "the resolver takes half of it, and TLS is stuck", target: "slow:///x",
+			channel: channel.Config{Resolvers: []resolver.Builder{slowNames{100 * ms}}, Creds: credentials.NewTLS(nil)},
+			want:    []fault.Phase{phase(fault.PhaseResolve, 100*ms), phase(fault.PhaseConnect, 2*ms), phase(fault.PhaseHandshake, 148*ms)}, waiting: fault.PhaseHandshake, none: fault.No,
+			says: "100ms resolving the name, 148ms in the TLS handshake", remedy: "TLS handshake"},
+		{name: "the policy does not choose", config: `{"loadBalancingConfig": [{"call_test_unsure": {}}]}`, script: silent,
+			want: after(connected, phase(fault.PhasePick, 247*ms)), waiting: fault.PhasePick, none: fault.No,
+			says: "247ms waiting for the balancer to pick a connection"},
+		{name: "connections are refused, and then made", script: silent,
+			channel: channel.Config{Backoff: grpcbackoff.Config{BaseDelay: 50 * ms, Multiplier: 1, MaxDelay: 50 * ms}},
+			refuse:  2,
+			do:      func(_ *testing.T, c *Caller, ctx context.Context) error { return say(c, ctx, grpc.WaitForReady(true)) },
+			want:    []fault.Phase{phase(fault.PhaseConnect, 2*3*ms+2*ms), phase(fault.PhaseConnectBackoff, 2*47*ms), phase(fault.PhaseSettings, 1*ms), phase(fault.PhaseHeaders, 147*ms)},
+			waiting: fault.PhaseHeaders, pulse: fault.PulseAlive},
+		{name: "the program cancels while it sends", script: silent, server: peer.Options{NoCredit: true}, lead: 10 * ms, cancel: true,
+			do: func(_ *testing.T, c *Caller, ctx context.Context) error {
+				return c.Invoke(ctx, method, bigMessage, new(wrapperspb.BytesValue))
+			},
+			want: []fault.Phase{phase(fault.PhaseSend, budget)}, waiting: fault.PhaseSend, pulse: fault.PulseUnknown,
+			says: "call.cancelled: canceled by the program after 250ms: 250ms waiting for the server to take the request"},
+		{name: "the program cancels a stream while it sends", script: silent, server: peer.Options{NoCredit: true}, lead: 10 * ms, cancel: true, do: sendLater(100 * ms),
+			want: []fault.Phase{phase(fault.PhaseSend, 150*ms), phase(fault.PhaseHeaders, 100*ms)}, waiting: fault.PhaseSend, pulse: fault.PulseUnknown},
+		{name: "the program cancels between attempts", script: answering(at{50 * ms, down}), config: retrying(3, ""), lead: 10 * ms, cancel: true,
+			want: []fault.Phase{of(1, fault.PhaseHeaders, 52*ms), of(2, fault.PhaseBackoff, 198*ms)}, waiting: fault.PhaseBackoff},
+		{name: "the program cancels hedges", script: answering(never), config: hedging(3, "0.1s", ""), lead: 10 * ms, cancel: true,
+			want: []fault.Phase{phase(fault.PhaseHedges, budget)}, waiting: fault.PhaseHedges, pulse: fault.PulseAlive},
+		{name: "the program cancels while it connects", cancel: true, none: fault.No,
+			channel: channel.Config{Dialer: func(ctx context.Context, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }},
+			want:    []fault.Phase{phase(fault.PhaseConnect, budget)}, waiting: fault.PhaseConnect},
+		{name: "many messages, slowly", lead: 10 * ms, none: fault.Yes, script: answering(at{10 * ms, trickle(30 * ms)}),
+			do: func(t *testing.T, c *Caller, ctx context.Context) error {
+				st, err := c.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method)
+				if err == nil {
+					err = errors.Join(st.SendMsg(wrapperspb.String("ping")), st.CloseSend())
+				}
+				for err == nil {
+					if err = st.RecvMsg(new(wrapperspb.StringValue)); err == nil {
+						<-time.After(7 * ms) // the program has something else to do
+					}
+				}
+				return err
+			},
+			want: []fault.Phase{phase(fault.PhaseHeaders, 12*ms), phase(fault.PhaseMessage, 238*ms)}, waiting: fault.PhaseMessage, pulse: fault.PulseAlive, remedy: "between messages"},
+		{name: "the second attempt has to connect", script: answering(at{50 * ms, peer.Cut()}, never), lead: 10 * ms,
+			config: strings.ReplaceAll(retrying(3, ""), `"1s"`, `"0.02s"`), channel: channel.Config{Backoff: grpcbackoff.Config{BaseDelay: 40 * ms, Multiplier: 1, MaxDelay: 40 * ms}},
+			want: []fault.Phase{of(1, fault.PhaseHeaders, 51*ms), of(2, fault.PhaseBackoff, 16*ms), of(2, fault.PhaseConnect, 2*ms), of(2, fault.PhaseSettings, 1*ms), of(2, fault.PhaseHeaders, 180*ms)}, waiting: fault.PhaseHeaders, pulse: fault.PulseAlive},
 		{name: "a hedge is answered, and not to its end", script: answering(never, at{20 * ms, headersOnly}), config: hedging(3, "0.1s", ""), lead: 10 * ms,
 			want: []fault.Phase{phase(fault.PhaseHedges, 122*ms), of(2, fault.PhaseMessage, 128*ms)}, waiting: fault.PhaseMessage, pulse: fault.PulseAlive},
 	}
@@ -235,6 +285,33 @@ func sendLater(d time.Duration) func(*testing.T, *Caller, context.Context) error
 	}
 }
 
+// trickle answers with headers, and then with a message every d.
+func trickle(d time.Duration) peer.Answer {
+	return peer.Then(headersOnly, func(p *peer.Peer, stream uint32) error {
+		var next func()
+		next = func() {
+			if p.SendData(stream, peer.Message(text("one")), false) == nil {
+				time.AfterFunc(d, next)
+			}
+		}
+		next()
+		return nil
+	})
+}
+
+// unsure is a balancing policy that connects, and chooses no connection.
+type unsure struct{}
+
+func (unsure) Build(base.PickerBuildInfo) balancer.Picker { return unsure{} }
+
+func (unsure) Pick(balancer.PickInfo) (balancer.PickResult, error) {
+	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+}
+
+func init() {
+	balancer.Register(base.NewBalancerBuilder("call_test_unsure", unsure{}, base.Config{}))
+}
+
 // openLate opens the windows after a time, and answers nothing.
 func openLate(d time.Duration) func(*peer.Peer) error {
 	return func(p *peer.Peer) error {
@@ -278,6 +355,15 @@ func (s *scene) play(t *testing.T) {
 	}
 	if cfg.Dialer == nil {
 		cfg.Dialer = l.Dial
+	}
+	if dial, refused := cfg.Dialer, refuse(3*ms); s.refuse > 0 {
+		left := s.refuse
+		cfg.Dialer = func(ctx context.Context, addr string) (net.Conn, error) {
+			if left--; left >= 0 {
+				return refused(ctx, addr)
+			}
+			return dial(ctx, addr)
+		}
 	}
 	target := s.target
 	if target == "" {

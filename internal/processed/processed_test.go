@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 
@@ -141,6 +142,7 @@ type episode struct {
 	calls    []*call
 	config   string
 	hedged   bool
+	patient  bool                     // its calls wait longer than keepalive does
 	conducts func(number int) conduct // nil: random ones
 
 	mu       sync.Mutex
@@ -173,6 +175,11 @@ func newEpisode(t *testing.T, seed uint64, number int) *episode {
 	}
 	for n := range 1 + r.IntN(12) {
 		e.calls = append(e.calls, newCall(r, n, e.span))
+	}
+	if e.patient = r.IntN(6) == 0; e.patient {
+		for _, c := range e.calls {
+			c.deadline += time.Minute
+		}
 	}
 	return e
 }
@@ -281,6 +288,9 @@ func (e *episode) client(addrs []string) *faultline.ClientConn {
 	opts := []faultline.DialOption{
 		faultline.WithResolvers(b), faultline.WithContextDialer(e.dial), faultline.WithDefaultServiceConfig(e.config), faultline.WithTransportCredentials(insecure.NewCredentials()),
 		faultline.WithConnectParams(grpc.ConnectParams{Backoff: pause, MinConnectTimeout: time.Second}),
+	}
+	if e.patient {
+		opts = append(opts, faultline.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: time.Second}))
 	}
 	if e.r.IntN(4) == 0 {
 		opts = append(opts, faultline.WithPerRPCCredentials(purse{e}))
@@ -398,7 +408,7 @@ func (e *episode) seen(mine []*attempt) (s string) {
 // ours reports a fault that this side's program or clock decided on.
 func ours(f *fault.Fault) bool {
 	switch f.Entry() {
-	case fault.CallDeadline, fault.CallCancelled, fault.CallClosed, fault.CallMisuse, fault.CodecTooLarge:
+	case fault.CallDeadline, fault.CallCancelled, fault.CallClosed, fault.CallMisuse, fault.CodecTooLarge, fault.HTTP2Keepalive:
 		return true
 	}
 	return false

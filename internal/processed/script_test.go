@@ -117,6 +117,9 @@ func (a *part) act(stream uint32) error {
 	if r.IntN(3) == 0 {
 		<-time.After(within(r, a.episode.span)) // and all streams behind it wait
 	}
+	if err := a.oddity(stream); err != nil {
+		return err
+	}
 	switch r.IntN(18) {
 	case 0, 1:
 		return p.SendRST(stream, http2.ErrCodeRefusedStream)
@@ -172,7 +175,33 @@ func (a *part) act(stream uint32) error {
 		}
 		return peer.TrailersOnly(4, "too late")(p, stream)
 	}
+	if r.IntN(8) == 0 { // which says nothing more: the answer is complete
+		return peer.Then(peer.OK(nil), func(p *peer.Peer, stream uint32) error { return p.SendRST(stream, resets[r.IntN(len(resets))]) })(p, stream)
+	}
 	return peer.OK(nil)(p, stream)
+}
+
+// oddity does what servers may do at any time, and clients must bear.
+func (a *part) oddity(stream uint32) error {
+	p, r := a.p, a.r
+	switch r.IntN(20) {
+	case 0: // an interim answer is none
+		return p.SendHeaders(stream, false, ":status", "103", "link", "</a.css>")
+	case 1:
+		return p.SendSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(r.IntN(70_000))})
+	case 2:
+		return p.SendSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(r.IntN(3))})
+	case 3:
+		return p.SendSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: uint32(r.IntN(5000))})
+	case 4:
+		return p.SendPing(false, [8]byte{1})
+	case 5: // a second thought: what was promised of streams above stays
+		if a.last < 1<<31-1 && a.last > a.top {
+			a.last = max(a.top, a.last-2)
+			return p.SendGoAway(a.last, http2.ErrCodeNo, "again")
+		}
+	}
+	return nil
 }
 
 // goAway retires the connection with a last id around the stream.
@@ -227,7 +256,7 @@ func (a *part) begin(stream uint32) error {
 	case 1:
 		return p.SendRST(stream, resets[r.IntN(len(resets))])
 	case 2:
-		return p.SendHeaders(stream, true, "grpc-status", []string{"2", "4", "8", "13", "14", "x", ""}[r.IntN(7)])
+		return p.SendHeadersSplit(stream, true, 1+r.IntN(40), "grpc-status", []string{"2", "4", "8", "13", "14", "x", ""}[r.IntN(7)], "note", "in pieces")
 	case 3:
 		return p.SendData(stream, []byte{0, 0, 0}, true)
 	case 4:

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/tap"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/faultline-rpc/faultline"
 	"github.com/faultline-rpc/faultline/event"
@@ -101,6 +102,7 @@ func (e *episode) newHost(r *rand.Rand, lis net.Listener) *host {
 	add(4, faultline.MaxRecvMsgSize(1000))
 	add(4, faultline.MaxUndeliveredBytes(int64(r.IntN(maxMessage))))
 	add(24, faultline.MaxHeaderListSize(200+uint32(r.IntN(300))))
+	add(4, faultline.ForceServerCodec(&thorough{r: rand.New(rand.NewPCG(r.Uint64(), 1)), span: e.span})) // stops come while requests are decoded
 	add(4, faultline.InTapHandle(h.tap))
 	add(4, faultline.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: within(r, e.span) + time.Millisecond, MaxConnectionAgeGrace: within(r, e.span) + 1}))
 	h.guarded = r.IntN(4) == 0
@@ -108,6 +110,28 @@ func (e *episode) newHost(r *rand.Rand, lis net.Listener) *host {
 		add(1, faultline.UnaryInterceptor(h.unaryGuard), faultline.StreamInterceptor(h.streamGuard))
 	}
 	return h.serve(lis, opts)
+}
+
+// thorough is a codec that at times takes its time.
+type thorough struct {
+	span time.Duration
+	mu   sync.Mutex
+	r    *rand.Rand // guarded by mu
+}
+
+func (c *thorough) Name() string                  { return "proto" }
+func (c *thorough) Marshal(v any) ([]byte, error) { return proto.Marshal(v.(proto.Message)) }
+func (c *thorough) Unmarshal(b []byte, v any) error {
+	c.mu.Lock()
+	d := time.Duration(0)
+	if c.r.IntN(2) == 0 {
+		d = within(c.r, c.span)
+	}
+	c.mu.Unlock()
+	if d > 0 {
+		<-time.After(d)
+	}
+	return proto.Unmarshal(b, v.(proto.Message))
 }
 
 // plainHost starts a server without limits.
