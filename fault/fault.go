@@ -131,7 +131,8 @@ func (e notEOF) As(target any) bool   { return errors.As(e.err, target) }
 // The words of another program's status stand as they came.
 func (f *Fault) Error() string {
 	text := fmt.Sprintf("rpc error: code = %s desc = %s", f.code, f.message)
-	if at := f.whereabouts(); at != "" && !f.verbatim && !strings.Contains(f.message, at) {
+	theirs := f.verbatim && f.side != Local
+	if at := f.whereabouts(); at != "" && !theirs && !strings.Contains(f.message, at) {
 		return text + " (" + at + ")"
 	}
 	return text
