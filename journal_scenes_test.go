@@ -97,7 +97,7 @@ func call(c testgrpc.TestServiceClient, ctx context.Context, opts ...grpc.CallOp
 }
 
 // readAll receives to the end of a stream that the server alone sends on.
-func readAll(e *ends, c testgrpc.TestServiceClient, ctx context.Context) {
+func readAll(c testgrpc.TestServiceClient, ctx context.Context) {
 	s, err := c.StreamingOutputCall(ctx, &testgrpc.StreamingOutputCallRequest{})
 	for err == nil {
 		_, err = s.Recv()
@@ -189,10 +189,10 @@ func journalScenes() []journalScene {
 			time.Sleep(2 * time.Second)
 			call(e.dial(), ctx)
 		}},
-		{"a stream of three messages", func(e *ends) { e.serve(sends(3, nil)); readAll(e, e.dial(), within(time.Second)) }},
+		{"a stream of three messages", func(e *ends) { e.serve(sends(3, nil)); readAll(e.dial(), within(time.Second)) }},
 		{"a stream fails after two messages", func(e *ends) {
 			e.serve(sends(2, status.Error(codes.DataLoss, "the reel is torn")))
-			readAll(e, e.dial(), within(time.Second))
+			readAll(e.dial(), within(time.Second))
 		}},
 		{"a stream is forgotten, and its context ends", func(e *ends) {
 			e.serve(listens())

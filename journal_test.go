@@ -20,6 +20,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
@@ -27,6 +28,7 @@ import (
 	"google.golang.org/grpc/stats"
 
 	"github.com/faultline-rpc/faultline"
+	"github.com/faultline-rpc/faultline/event"
 	"github.com/faultline-rpc/faultline/internal/peer"
 	"github.com/faultline-rpc/faultline/internal/simnet"
 	"github.com/faultline-rpc/faultline/status"
@@ -202,6 +204,98 @@ func TestJournal(t *testing.T) {
 		if i >= len(w) || i >= len(g) || w[i] != g[i] {
 			t.Fatalf("%s differs from line %d on (run with -update to accept):\n%s", path, i+1, strings.Join(g[min(i, len(g)):min(i+3, len(g))], "\n"))
 		}
+	}
+}
+
+// count is a log handler that counts the lines of calls.
+type count struct {
+	slog.Handler
+	mu    sync.Mutex
+	lines map[string]int // guarded by mu: by stream, for a server
+}
+
+func (c *count) Enabled(context.Context, slog.Level) bool { return true }
+
+func (c *count) Handle(_ context.Context, r slog.Record) error {
+	if r.Message != "finished call" {
+		return nil
+	}
+	key := ""
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "peer" || a.Key == "stream" {
+			key += a.Value.String() + " "
+		}
+		return true
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lines[key]++
+	return nil
+}
+
+// TestOneLineForEachCall: whatever ends a call, and whoever else does at the
+// same time, either end has one line for it.
+func TestOneLineForEachCall(t *testing.T) {
+	const calls = 400
+	for _, stop := range []func(*faultline.Server){(*faultline.Server).Stop, (*faultline.Server).GracefulStop} {
+		synctest.Test(t, func(t *testing.T) {
+			client, server := &count{lines: map[string]int{}}, &count{lines: map[string]int{}}
+			e := newEnds(t)
+			svc := waits(5 * time.Millisecond)
+			svc.stream = func(s grpc.ServerStream) error {
+				for i := range 4 {
+					time.Sleep(time.Duration(i) * time.Millisecond)
+					if err := s.SendMsg(&testgrpc.StreamingOutputCallResponse{}); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			events := &event.Buffer{Limit: 1 << 16}
+			e.serve(svc, faultline.Logger(slog.New(server)), faultline.EventSink(events), faultline.MaxHandlers(60))
+			c := e.dial(faultline.WithLogger(slog.New(client)))
+			var wg sync.WaitGroup
+			for i := range calls {
+				wg.Go(func() {
+					time.Sleep(time.Duration(i/40) * time.Millisecond)
+					ctx, cancel := context.WithTimeout(context.Background(), time.Duration(1+i%12)*time.Millisecond)
+					defer cancel()
+					switch i % 4 {
+					case 0:
+						call(c, ctx)
+					case 1:
+						readAll(c, ctx)
+					case 2: // forgotten
+						_, _ = c.FullDuplexCall(ctx)
+						<-ctx.Done()
+					case 3: // canceled while it is read
+						time.AfterFunc(time.Duration(i%7)*time.Millisecond, cancel)
+						readAll(c, ctx)
+					}
+				})
+			}
+			time.Sleep(8 * time.Millisecond)
+			stop(e.s)
+			wg.Wait()
+			time.Sleep(time.Second)
+			synctest.Wait()
+			got := 0
+			for _, n := range client.lines {
+				got += n
+			}
+			if got != calls {
+				t.Errorf("the client has %d lines for %d calls", got, calls)
+			}
+			for stream, n := range server.lines {
+				if n != 1 {
+					t.Errorf("the server has %d lines for %s", n, stream)
+				}
+			}
+			opened := len(event.All[event.StreamOpened](events))
+			if len(server.lines) != opened || opened < calls/8 {
+				t.Errorf("the server has lines for %d of %d streams, want all of many", len(server.lines), opened)
+			}
+		})
 	}
 }
 
