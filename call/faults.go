@@ -162,15 +162,20 @@ func streamWait(s *wire.ClientStream) string {
 	return fault.PhaseHeaders
 }
 
+// skew is how much before the deadline a server may say that it has passed:
+// grpc-timeout is rounded, and some servers count in milliseconds (C-core).
+const skew = 5 * time.Millisecond
+
 // late turns the peer's word that the time is up into the caller's own fault
 // if that is so: which of the two clocks was first says nothing.
 func (c *call) late(f *fault.Fault) *fault.Fault {
-	if !c.timed || c.caller.now() < c.deadline {
+	if !c.timed {
 		return f
 	}
+	left := c.deadline - c.caller.now()
 	switch {
-	case f.Entry() == fault.HTTP2RSTCancel:
-	case f.Code() == codes.DeadlineExceeded && f.Verbatim():
+	case f.Entry() == fault.HTTP2RSTCancel && left <= 0:
+	case f.Code() == codes.DeadlineExceeded && f.Verbatim() && left <= max(0, min(skew, c.budget()/10)):
 	default:
 		return f
 	}

@@ -18,6 +18,7 @@ import (
 	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
@@ -487,6 +488,21 @@ func TestLateAnswerIsARung(t *testing.T) {
 			t.Errorf("%+v", err)
 		}
 	})
+}
+
+// A server whose clock is a little ahead says so before the deadline; one that
+// says it long before means a time of its own.
+func TestEarlyAnswerIsLate(t *testing.T) {
+	for early, want := range map[time.Duration]*fault.Entry{2 * ms: fault.CallDeadline, 40 * ms: fault.HandlerStatus} {
+		against(t, answering(at{budget - early, peer.TrailersOnly(4, "Deadline Exceeded")}), Config{}, func(t *testing.T, c *Caller) {
+			ctx, cancel := context.WithTimeout(context.Background(), budget)
+			defer cancel()
+			f, ok := fault.From(say(c, ctx))
+			if !ok || f.Entry() != want || f.Code() != codes.DeadlineExceeded {
+				t.Errorf("%v before the deadline: %+v", early, f)
+			}
+		})
+	}
 }
 
 // Servers count PINGs that come without data: grpc-go's allows two, and hangs

@@ -337,7 +337,7 @@ func (x *exam) concluded(ctx context.Context, s *wire.ClientStream, q question, 
 		processed = fault.No
 	}
 	if errors.Is(err, wire.ErrDone) {
-		if !timedOut(ctx) {
+		if !timedOut(ctx, 0) {
 			return named("call.cancelled").says(fault.Local, processed, "the examination was canceled"), nil
 		}
 		return x.late(s, q, processed), nil
@@ -346,7 +346,7 @@ func (x *exam) concluded(ctx context.Context, s *wire.ClientStream, q question, 
 	if !ok {
 		return named("call.misuse").says(fault.Local, processed, "%v", err), nil
 	}
-	if timedOut(ctx) && (f.Entry() == fault.HTTP2RSTCancel || f.Verbatim() && f.Code() == codes.DeadlineExceeded) {
+	if timedOut(ctx, 0) && f.Entry() == fault.HTTP2RSTCancel || timedOut(ctx, skew) && f.Verbatim() && f.Code() == codes.DeadlineExceeded {
 		return x.late(s, q, f.Processed()), nil
 	}
 	return found(f), f

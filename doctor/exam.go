@@ -279,9 +279,13 @@ func round(d time.Duration) string {
 
 func fact(name, format string, args ...any) Fact { return Fact{name, fmt.Sprintf(format, args...)} }
 
-// timedOut reports that a probe's own time was up.
-func timedOut(ctx context.Context) bool {
+// skew is how much before a deadline a server may say that it has passed:
+// grpc-timeout is rounded, and some servers count in milliseconds (C-core).
+const skew = 5 * time.Millisecond
+
+// timedOut reports that a probe's own time was up, or is within the skew.
+func timedOut(ctx context.Context, skew time.Duration) bool {
 	// The server's clock may ring before this side's timer has run.
 	d, ok := ctx.Deadline()
-	return errors.Is(ctx.Err(), context.DeadlineExceeded) || ok && ctx.Err() == nil && !time.Now().Before(d)
+	return errors.Is(ctx.Err(), context.DeadlineExceeded) || ok && ctx.Err() == nil && time.Until(d) <= skew
 }

@@ -242,11 +242,12 @@ func (x *exam) whatIsMissing(ctx context.Context, service, name string, a *answe
 				"the server does not take requests compressed with %q: %q", x.cfg.Compress, a.words())
 		}
 	}
+	// Reflection and the answer agree: no handler can have run.
 	switch {
 	case m.service:
-		return named("handler.unknown-service").says(fault.Remote, a.finding.Processed, "the server has no service %s%s: %q", service, hint, a.words())
+		return named("handler.unknown-service").says(fault.Remote, fault.No, "the server has no service %s%s: %q", service, hint, a.words()).suggests(m.nearest)
 	case m.method:
-		return named("handler.unknown-method").says(fault.Remote, a.finding.Processed, "service %s has no method %s%s: %q", service, name, hint, a.words())
+		return named("handler.unknown-method").says(fault.Remote, fault.No, "service %s has no method %s%s: %q", service, name, hint, a.words()).suggests(m.nearest)
 	case x.schema != nil:
 		return a.finding
 	}

@@ -169,3 +169,11 @@ func (f *Finding) says(side fault.Side, processed fault.Processed, format string
 	f.Message = string(f.ID) + ": " + fmt.Sprintf(format, args...)
 	return f
 }
+
+// suggests puts the name that was probably meant before the remedy.
+func (f *Finding) suggests(nearest string) *Finding {
+	if nearest != "" {
+		f.Remedy = "Call " + nearest + ", if that was meant. " + f.Remedy
+	}
+	return f
+}
