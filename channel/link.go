@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -33,6 +34,7 @@ type link struct {
 	plain   bool        // there is no transport security
 	disarm  func() bool // stops the connect deadline
 	isReady atomic.Bool
+	born    time.Time              // before isReady
 	keeper  atomic.Pointer[keeper] // nil without keepalive
 	probe   prober
 }
@@ -139,6 +141,7 @@ func (l *link) Ready() {
 	if !l.disarm() {
 		return // the deadline was first: the connection is being aborted
 	}
+	l.born = time.Now()
 	if !l.sub.becameReady(l.attempt, l) {
 		l.conn.Abort(errGivenUp)
 		return
@@ -158,12 +161,16 @@ func (l *link) BatchEnd() {}
 // carries.
 func (l *link) GoAway(g *h2.GoAwayError) {
 	l.calm(g)
+	l.sub.lived(l, l.retired(g))
 	l.sub.lost(l)
 	l.logGoAway(g)
 }
 
 // Closed implements h2.ConnHandler.
-func (l *link) Closed(*h2.ConnError) { l.sub.lost(l) }
+func (l *link) Closed(e *h2.ConnError) {
+	l.sub.lived(l, l.broke(e))
+	l.sub.lost(l)
+}
 
 func addrString(a net.Addr) string {
 	if a == nil {

@@ -38,6 +38,8 @@ import (
 //
 // The functions of the arrows, below, are the only ones that change the state.
 // The fault of the last failed attempt is kept until a connection is ready.
+// After several connections in a row that never lived the next attempt fails at
+// once (stillborn.go).
 //
 // A Subchannel is a balancer.SubConn. Its methods may be called from any
 // goroutine.
@@ -60,6 +62,8 @@ type Subchannel struct {
 	attempt  *attempt           // guarded by mu: in CONNECTING
 	retry    *time.Timer        // guarded by mu: in TRANSIENT_FAILURE
 	waits    uint64             // guarded by mu: counts retries, so that a late timer does nothing
+
+	unlived stillborn // guarded by mu
 
 	opinions opinions
 
@@ -150,7 +154,7 @@ func (s *Subchannel) Connect() {
 // connectLocked starts an attempt over all addresses. It has as long as the
 // backoff asks for, and no less than MinConnectTimeout.
 func (s *Subchannel) connectLocked() {
-	pause := backoffDelay(s.c.cfg.Backoff, s.failures, rand.Float64())
+	pause := backoffDelay(s.c.cfg.Backoff, s.unlived.failures(s.failures), rand.Float64())
 	limit := max(pause, s.c.cfg.MinConnectTimeout)
 	a := &attempt{}
 	if spread := s.c.cfg.ReconnectSpread; s.wasReady && spread > 0 {
@@ -168,6 +172,10 @@ func (s *Subchannel) connectLocked() {
 		s.stageLocked(stageConnect)
 	}
 	s.enterLocked(connectivity.Connecting, nil)
+	if f := s.unlived.take(); f != nil {
+		go s.fail(a, f)
+		return
+	}
 	go s.run(a, s.addrs)
 }
 

@@ -35,6 +35,13 @@ var lookalikes = []Patient{
 	})},
 	{Name: "a client certificate is required, and missed without an alert (C-core)", want: "tls.client-cert-required", show: hangingUp(false)},
 	{Name: "a client certificate is refused without an alert (Node)", want: "tls.client-cert-rejected", show: hangingUp(true)},
+	{Name: "GOAWAY at once, and again (a PROXY protocol header is expected)", want: "http2.goaway", show: scripted(func(p *peer.Peer) error {
+		return p.SendGoAway(0, http2.ErrCodeProtocol, "")
+	})},
+	{Name: "a server that is draining and still listens", want: "http2.goaway", show: scripted(func(p *peer.Peer) error {
+		return p.SendGoAway(0, http2.ErrCodeNo, "")
+	})},
+	{Name: "a peer that hangs up after its SETTINGS", want: "http2.connection-lost", show: scripted(func(p *peer.Peer) error { return nil })},
 	{Name: "an HTTP/1 server that answers without a header (HTTP/0.9)", want: "http2.http1-peer",
 		show: raw(peer.Raw{Wait: true, Answer: []byte("<!DOCTYPE HTML>\n<html lang=\"en\">\n<title>Error response</title>")})},
 	{Name: "GOAWAY in place of SETTINGS", want: "http2.protocol", code: codes.Unavailable,
@@ -155,5 +162,17 @@ func hangingUp(given bool) func(*ward) (doctor.Config, error) {
 			cfg.TLS.Certificates = []tls.Certificate{certificate(authorities().stranger, -1, 30)}
 		}
 		return cfg, err
+	}
+}
+
+// scripted runs a script after the SETTINGS of each connection.
+func scripted(then func(*peer.Peer) error) func(*ward) (doctor.Config, error) {
+	return func(w *ward) (doctor.Config, error) {
+		return w.scripted(func(p *peer.Peer) error {
+			if _, err := p.Handshake(); err != nil {
+				return err
+			}
+			return then(p)
+		})
 	}
 }
