@@ -133,10 +133,10 @@ func (c *call) host(p *channel.Picked) (string, *fault.Fault) {
 	}
 	v, ok := p.Security.(credentials.AuthorityValidator)
 	if !ok {
-		return "", authority(name, "the connection's credentials cannot validate it, expected an AuthInfo that is a credentials.AuthorityValidator", nil)
+		return "", wire.RefuseAuthority(name, "the connection's credentials cannot validate it, expected an AuthInfo that is a credentials.AuthorityValidator", nil)
 	}
 	if err := v.ValidateAuthority(name); err != nil {
-		return "", authority(name, err.Error(), err)
+		return "", wire.RefuseAuthority(name, err.Error(), err)
 	}
 	return name, nil
 }

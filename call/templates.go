@@ -7,8 +7,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"google.golang.org/grpc/codes"
-
 	"github.com/faultline-rpc/faultline/codec"
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/wire"
@@ -67,17 +65,7 @@ func (k templateKey) check() *fault.Fault {
 	if strings.ContainsFunc(k.method, unprintable) {
 		return misuse("malformed method name %q, expected /package.Service/Method in printable ASCII", k.method)
 	}
-	if strings.ContainsFunc(k.authority, func(r rune) bool { return unprintable(r) || r == '/' || r == '@' || r == ' ' }) {
-		return authority(k.authority, "expected a host, or host:port", nil)
-	}
-	return nil
+	return wire.CheckAuthority(k.authority)
 }
 
 func unprintable(r rune) bool { return r < ' ' || r > '~' }
-
-// authority is the fault of a call for a host that is none, or that the
-// credentials do not vouch for.
-func authority(name, why string, cause error) *fault.Fault {
-	return fault.WireAuthority.Newf(fault.Args{Code: codes.Unauthenticated, Side: fault.Local, Processed: fault.No,
-		Evidence: &fault.Evidence{Authority: name}, Cause: cause}, "the call's authority %q is refused: %s", name, why)
-}

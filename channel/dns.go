@@ -86,16 +86,31 @@ func dnsServer(authority string) (string, error) {
 // unless that is the system's choice.
 func netResolver(authority string) (*net.Resolver, string, error) {
 	if authority == "" {
-		return net.DefaultResolver, "", nil
+		r := net.DefaultResolver
+		if r.Dial == nil {
+			r = &net.Resolver{PreferGo: r.PreferGo, StrictErrors: r.StrictErrors, Dial: dialDNS}
+		}
+		return r, "", nil
 	}
 	server, err := dnsServer(authority)
 	if err != nil {
 		return nil, "", err
 	}
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, network, server)
+		return dialDNS(ctx, network, server)
 	}}, server, nil
+}
+
+// dialDNS connects to a name server until ctx ends, which Go's resolver does
+// when the question is answered or given up: of itself it would wait for
+// a silent server for seconds after its caller has gone.
+func dialDNS(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, network, address)
+	if err == nil {
+		context.AfterFunc(ctx, func() { nc.Close() })
+	}
+	return nc, err
 }
 
 // askedOf corrects a look-up's error, which names the system's name server even

@@ -203,6 +203,32 @@ func TestDNSServer(t *testing.T) {
 	<-asked
 }
 
+// A name server that says nothing holds up nobody who has given up.
+func TestDNSCloseWhileSilent(t *testing.T) {
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	noLeaks(t)
+	cc := &recorder{}
+	r, err := new(dnsBuilder).Build(target(t, "dns://"+pc.LocalAddr().String()+"/nowhere.test.:1"), cc, resolver.BuildOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := pc.ReadFrom(make([]byte, 1500)); err != nil { // the question
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	r.Close()
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+	if _, errs := cc.seen(); len(errs) > 0 {
+		t.Errorf("it reported %v after Close", errs)
+	}
+}
+
 // target parses without New.
 func target(t *testing.T, s string) resolver.Target {
 	t.Helper()

@@ -294,6 +294,7 @@ func TestBefore(t *testing.T) {
 		{Config{Target: ""}, "resolve.bad-target", "expected"},
 		{Config{Target: "a b:1"}, "resolve.bad-target", "expected"},
 		{Config{Target: "passthrough:///x", Metadata: map[string][]string{"a b": {"1"}}}, "wire.illegal-metadata", "a b"},
+		{Config{Target: "passthrough:///x", Authority: "http://a/b"}, "wire.authority", "http://a/b"},
 		{Config{Target: "passthrough:///10.0.0.1:1", Dialer: func(context.Context, string) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.EACCES}
 		}}, "dial.permission", ""},

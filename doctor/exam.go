@@ -165,6 +165,9 @@ func (x *exam) prepare() *Finding {
 	if x.steps, err = channel.NewSteps(x.cfg.Target, cfg); err != nil {
 		return x.refuse("name", "reading the target", err)
 	}
+	if f := wire.CheckAuthority(x.steps.Authority()); f != nil {
+		return x.refuse("name", "reading the target", f)
+	}
 	if x.fields, err = wire.AppendMetadata(nil, x.cfg.Metadata); err != nil {
 		return x.refuse("name", "reading the metadata", err)
 	}

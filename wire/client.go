@@ -5,10 +5,12 @@ package wire
 import (
 	"errors"
 	"io"
+	"strings"
 	"sync/atomic"
 	"time"
 	"unsafe"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/faultline-rpc/faultline/codec"
@@ -53,6 +55,23 @@ func NewTemplate(s TemplateSpec) *Template {
 		fields = append(fields, hpack.Field{Name: "grpc-accept-encoding", Value: s.AcceptEncoding})
 	}
 	return &Template{h: hpack.NewTemplate(fields...), path: s.Path}
+}
+
+// CheckAuthority returns the fault of calls for a host that no server could
+// read as it was meant, or nil.
+func CheckAuthority(name string) *fault.Fault {
+	strange := func(r rune) bool { return r < '!' || r > '~' || r == '/' || r == '@' }
+	if strings.ContainsFunc(name, strange) {
+		return RefuseAuthority(name, "expected a host, or host:port", nil)
+	}
+	return nil
+}
+
+// RefuseAuthority is the fault of a call for a host that is none, or that the
+// credentials do not vouch for.
+func RefuseAuthority(name, why string, cause error) *fault.Fault {
+	return fault.WireAuthority.Newf(fault.Args{Code: codes.Unauthenticated, Side: fault.Local, Processed: fault.No,
+		Evidence: &fault.Evidence{Authority: name}, Cause: cause}, "the call's authority %q is refused: %s", name, why)
 }
 
 // Request is one attempt's request.

@@ -21,7 +21,7 @@ import (
 // Patients are all peers of the lab, from the name up to the method.
 func Patients() []Patient {
 	var all []Patient
-	for _, part := range [][]Patient{names, dials, handshakes, connections, streams, answers, statuses, methods, watches, lookalikes, oddities} {
+	for _, part := range [][]Patient{names, dials, handshakes, connections, streams, answers, statuses, methods, watches, lookalikes, hard, oddities} {
 		all = append(all, part...)
 	}
 	return all
