@@ -23,6 +23,7 @@ const opinionTime = time.Second
 // look the same from one side. Custom dialers and proxies are not asked again.
 type opinions struct {
 	tls, clear, asks, gives opinion
+	alike                   bool // set by asks: a client without a certificate fares just so
 }
 
 type opinion struct {
@@ -77,7 +78,10 @@ func (s *Subchannel) withoutCertificate(ctx context.Context, d dialPlan, f *faul
 	default:
 		return f
 	}
-	asks := func(ctx context.Context, nc net.Conn) bool { return missesCertificate(ctx, nc, name, alert, alerted) }
+	asks := func(ctx context.Context, nc net.Conn) (asked bool) {
+		asked, s.opinions.alike = missesCertificate(ctx, nc, name, alert, alerted)
+		return asked
+	}
 	if !s.opinion(ctx, d, &s.opinions.asks, asks) {
 		return f
 	}
@@ -93,6 +97,8 @@ func (s *Subchannel) withoutCertificate(ctx context.Context, d dialPlan, f *faul
 		return f
 	case given:
 		return fault.TLSClientCertRejected.Newf(a, "the server asks for a client certificate, got one, and hung up without an alert")
+	case !s.opinions.alike:
+		return f
 	case !alerted:
 		return fault.TLSClientCertRequired.Newf(a, "the server asks for a client certificate, and hangs up on clients that give none")
 	}
@@ -140,10 +146,9 @@ func AnswersCleartext(_ context.Context, nc net.Conn) bool {
 }
 
 // missesCertificate shakes hands as a client without a certificate and reports
-// whether the server asked for one and then ended the connection, with that
-// alert, or without any.
-func missesCertificate(ctx context.Context, nc net.Conn, name string, alert uint8, alerted bool) bool {
-	asked := false
+// whether the server asked for one and then ended the connection, and whether
+// it did so with that alert, or without any.
+func missesCertificate(ctx context.Context, nc net.Conn, name string, alert uint8, alerted bool) (asked, alike bool) {
 	c := tls.Client(nc, &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: []string{"h2"},
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			asked = true
@@ -155,7 +160,7 @@ func missesCertificate(ctx context.Context, nc net.Conn, name string, alert uint
 		_, err = c.Read(make([]byte, 1))
 	}
 	n, ok := remoteAlert(err)
-	return asked && err != nil && ctx.Err() == nil && ok == alerted && n == alert
+	return asked && err != nil && ctx.Err() == nil, ok == alerted && n == alert
 }
 
 // start is the client's preface and an empty SETTINGS frame (RFC 9113 section

@@ -35,6 +35,7 @@ var lookalikes = []Patient{
 	})},
 	{Name: "a client certificate is required, and missed without an alert (C-core)", want: "tls.client-cert-required", show: hangingUp(false)},
 	{Name: "a client certificate is refused without an alert (Node)", want: "tls.client-cert-rejected", show: hangingUp(true)},
+	{Name: "a client certificate is refused without an alert, and missed with one (Node)", want: "tls.client-cert-rejected", show: choosy},
 	{Name: "GOAWAY at once, and again (a PROXY protocol header is expected)", want: "http2.goaway", show: scripted(func(p *peer.Peer) error {
 		return p.SendGoAway(0, http2.ErrCodeProtocol, "")
 	})},
@@ -163,6 +164,17 @@ func hangingUp(given bool) func(*ward) (doctor.Config, error) {
 		}
 		return cfg, err
 	}
+}
+
+// choosy refuses a stranger's certificate without an alert, and says what is
+// wrong to clients without any.
+func choosy(w *ward) (doctor.Config, error) {
+	server := good()
+	server.ClientAuth = tls.RequireAnyClientCert
+	cfg, err := w.twoFaced(func(net.Conn) {}, func(nc net.Conn) { _ = tls.Server(nc, server).Handshake() })
+	cfg.TLS = trusting()
+	cfg.TLS.Certificates = []tls.Certificate{certificate(authorities().stranger, -1, 30)}
+	return cfg, err
 }
 
 // scripted runs a script after the SETTINGS of each connection.
