@@ -73,13 +73,18 @@ func (c Codec) String() string {
 	return c.Name()
 }
 
-// isBuiltIn reports whether c is the codec that grpc-go registers for "proto".
-// Its type is not exported and a program may have replaced it before this
-// package was initialized, so the type is known by the package it comes from.
-func isBuiltIn(c encoding.CodecV2) bool {
-	t := reflect.TypeOf(c)
-	return t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "google.golang.org/grpc/encoding/proto"
-}
+// builtIn is the type of the codec that grpc-go registers for "proto", which is
+// not exported; nil if a program replaced it before this package was
+// initialized.
+var builtIn = func() reflect.Type {
+	t := reflect.TypeOf(encoding.GetCodecV2(protocodec.Name))
+	if t == nil || t.Kind() != reflect.Pointer || t.Elem().PkgPath() != "google.golang.org/grpc/encoding/proto" {
+		return nil
+	}
+	return t
+}()
+
+func isBuiltIn(c encoding.CodecV2) bool { return reflect.TypeOf(c) == builtIn }
 
 // Sizes are the lengths of a message, in bytes.
 type Sizes struct {
