@@ -13,6 +13,9 @@ import (
 	"github.com/faultline-rpc/faultline/h2"
 )
 
+// tooManyPings is the debug data of a GOAWAY against keepalive (gRFC A8).
+const tooManyPings = "too_many_pings"
+
 // Client-side keepalive
 // (https://github.com/grpc/proposal/blob/master/A8-client-side-keepalive.md).
 const (
@@ -154,7 +157,7 @@ func silentFault(ev fault.Evidence, every, timeout time.Duration) *fault.Fault {
 // complained of too many pings.
 func (l *link) calm(g *h2.GoAwayError) {
 	k := l.keeper.Load()
-	if k == nil || g.Code != h2.EnhanceYourCalm || g.Debug != "too_many_pings" {
+	if k == nil || g.Code != h2.EnhanceYourCalm || g.Debug != tooManyPings {
 		return
 	}
 	doubled := int64(min(k.every, math.MaxInt64/2) * 2)

@@ -67,7 +67,11 @@ func (l *link) retired(g *h2.GoAwayError) *fault.Fault {
 	}
 	ev := l.evidence()
 	ev.HTTP2Code, ev.LastStream, ev.Debug = g.Code.String(), g.LastID, g.Debug
-	return fault.HTTP2GoAway.Newf(fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: &ev, Cause: g},
+	entry := fault.HTTP2GoAway
+	if g.Code == h2.EnhanceYourCalm && g.Debug == tooManyPings {
+		entry = fault.HTTP2GoAwayCalm
+	}
+	return entry.Newf(fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: &ev, Cause: g},
 		"%s ends each connection before a call can be sent: %v", ev.Address, g)
 }
 

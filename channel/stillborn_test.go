@@ -45,6 +45,7 @@ func TestStillborn(t *testing.T) {
 	}{
 		{"hangs up", nil, fault.HTTP2ConnectionLost, ""},
 		{"GOAWAY PROTOCOL_ERROR", func(fr *http2.Framer) { _ = fr.WriteGoAway(0, http2.ErrCodeProtocol, []byte("no preface")) }, fault.HTTP2GoAway, "PROTOCOL_ERROR"},
+		{"GOAWAY too_many_pings", func(fr *http2.Framer) { _ = fr.WriteGoAway(0, http2.ErrCodeEnhanceYourCalm, []byte("too_many_pings")) }, fault.HTTP2GoAwayCalm, "ENHANCE_YOUR_CALM"},
 		{"GOAWAY NO_ERROR", func(fr *http2.Framer) { _ = fr.WriteGoAway(0, http2.ErrCodeNo, nil) }, fault.HTTP2GoAway, "NO_ERROR"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
