@@ -32,7 +32,7 @@ type link struct {
 	peer    peer.Peer
 	plan    dialPlan
 	plain   bool        // there is no transport security
-	disarm  func() bool // stops the connect deadline
+	disarm  func() bool // stops the connect deadline; nil once ready
 	isReady atomic.Bool
 	born    time.Time              // before isReady
 	keeper  atomic.Pointer[keeper] // nil without keepalive
@@ -124,7 +124,9 @@ func (l *link) serve() *fault.Fault {
 		defer l.tag()()
 	}
 	err := l.conn.Run()
-	l.disarm()
+	if l.disarm != nil {
+		l.disarm()
+	}
 	l.keeper.Load().stop()
 	l.probe.stop()
 	l.sub.c.untrack(l)
@@ -147,7 +149,7 @@ func (l *link) Ready() {
 		return
 	}
 	l.isReady.Store(true)
-	l.attempt = nil // it is over; its context and timers need not stay
+	l.attempt, l.disarm = nil, nil // over: contexts and timers need not stay
 	l.keepAlive()
 }
 

@@ -225,6 +225,7 @@ func (s *Subchannel) becameReady(a *attempt, l *link) bool {
 	}
 	s.attempt = nil
 	a.end()
+	*a = attempt{} // [Subchannel.run] holds on to it as long as the connection lives
 	s.last, s.failures = nil, 0
 	s.ready.Store(l)
 	s.stageLocked(stageReady)
