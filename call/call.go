@@ -4,6 +4,7 @@ package call
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"google.golang.org/grpc"
@@ -88,18 +89,26 @@ func (c *call) begin(ctx context.Context, method string, opts []grpc.CallOption,
 		return misuse("malformed method name %q, expected /package.Service/Method", method)
 	}
 	if d, ok := ctx.Deadline(); ok {
-		c.timed, c.deadline = true, c.start+time.Until(d)
+		c.timed, c.deadline = true, later(c.start, time.Until(d))
 	}
 	if ctx.Err() != nil || c.timed && c.deadline <= c.start {
 		return c.early()
 	}
-	if f := c.configure(r); f != nil {
-		return c.unsendable(f)
-	}
 	if len(c.caller.cfg.StatsHandlers) > 0 {
 		c.watch = newWatch(c, desc)
 	}
+	if f := c.configure(r); f != nil {
+		return c.unsendable(f)
+	}
 	return c.readMetadata(c.ctx)
+}
+
+// later is d after now, or as late as there is.
+func later(now, d time.Duration) time.Duration {
+	if d > math.MaxInt64-now {
+		return math.MaxInt64
+	}
+	return now + d
 }
 
 // readMetadata reads the metadata of ctx, which is the program's or has the
@@ -137,6 +146,7 @@ func (c *call) next(desc *grpc.StreamDesc) *call {
 	n.number = c.number
 	if c.watch != nil {
 		n.watch = newWatch(n, desc)
+		n.watch.resolved = c.watch.resolved
 	}
 	return n
 }

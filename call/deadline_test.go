@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"net"
 	"strings"
 	"testing"
@@ -23,6 +24,21 @@ import (
 )
 
 // A deadline's fault says what was waited for, and how the time was spent.
+// A deadline at the end of time is none that has passed.
+func TestLargestDeadline(t *testing.T) {
+	for form, do := range forms {
+		t.Run(form, func(t *testing.T) {
+			against(t, peer.Each(peer.OK(text("pong"))), Config{}, func(t *testing.T, c *Caller) {
+				ctx, cancel := context.WithTimeout(context.Background(), math.MaxInt64)
+				defer cancel()
+				if got, err := do(c, ctx); err != nil || got != "pong" {
+					t.Errorf("%q, %+v", got, err)
+				}
+			})
+		})
+	}
+}
+
 func TestDeadlineWhileConnecting(t *testing.T) {
 	for form, do := range forms {
 		t.Run(form, func(t *testing.T) {

@@ -26,7 +26,7 @@ func (c *call) configure(r *room) *fault.Fault {
 	if methods == nil {
 		return nil
 	}
-	if err := methods.WaitForConfig(c.ctx); err != nil {
+	if err := c.waitForConfig(methods); err != nil {
 		return c.pickFault(err)
 	}
 	mc := methods.MethodConfig(c.method)
@@ -42,7 +42,7 @@ func (c *call) configure(r *room) *fault.Fault {
 	if mc.Timeout == nil {
 		return nil
 	}
-	end := c.caller.now() + *mc.Timeout
+	end := later(c.caller.now(), *mc.Timeout)
 	if c.timed && c.deadline <= end {
 		return nil
 	}
@@ -54,6 +54,17 @@ func (c *call) configure(r *room) *fault.Fault {
 	c.ctx = ctx
 	c.need(r).after(cancel)
 	return nil
+}
+
+// waitForConfig notes for the stats handlers whether it waited.
+func (c *call) waitForConfig(methods Methods) error {
+	if c.watch == nil {
+		return methods.WaitForConfig(c.ctx)
+	}
+	wc := &waiting{Context: c.ctx}
+	err := methods.WaitForConfig(wc)
+	c.watch.resolved = wc.waited.Load()
+	return err
 }
 
 // errMethodTimeout is why a call's context ended that has less time from the

@@ -188,7 +188,7 @@ func (p *policy) bound(answered bool) verdict {
 	if p.made >= p.max() {
 		return p.exhausted()
 	}
-	why := "the request is too large to be kept for another"
+	why := "the request is too large to be kept for another, or the program looked at the stream's Context"
 	if answered {
 		why = "its answer had begun"
 	}

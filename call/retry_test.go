@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
+	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/faultline-rpc/faultline/channel"
@@ -195,6 +196,24 @@ func TestStreamIsReplayed(t *testing.T) {
 	if len(bodies) != 2 || bodies[0] != bodies[1] || !strings.Contains(bodies[1], "three") {
 		t.Errorf("the server got %q", bodies)
 	}
+}
+
+// "Once called, subsequent client-side retries are disabled" (grpc.ClientStream).
+func TestContextCommits(t *testing.T) {
+	var n atomic.Int32
+	against(t, script(&n, peer.RST(http2.ErrCodeRefusedStream), peer.OK(text("pong"))), Config{}, func(t *testing.T, c *Caller) {
+		st, err := c.NewStream(context.Background(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, ok := grpcpeer.FromContext(st.Context()); !ok || p.Addr == nil {
+			t.Error("no peer")
+		}
+		_ = st.CloseSend()
+		if err := st.RecvMsg(new(wrapperspb.StringValue)); !fault.HTTP2RefusedStream.Is(err) || n.Load() != 1 {
+			t.Errorf("%v after %d requests", err, n.Load())
+		}
+	})
 }
 
 // Beyond the buffer nothing is kept, and nothing is repeated.

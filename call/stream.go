@@ -380,10 +380,12 @@ func (s *stream) Trailer() metadata.MD {
 }
 
 // Context implements grpc.ClientStream. The context ends with the stream, and
-// has the peer.
+// has the peer of the running attempt, which is not repeated then: "Once
+// called, subsequent client-side retries are disabled."
 func (s *stream) Context() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.commitLocked()
 	if s.view == nil {
 		ctx := s.cur.ctx
 		if s.cur.watch != nil {

@@ -26,6 +26,7 @@ type watch struct {
 	began    time.Time
 	running  atomic.Bool
 	headSeen atomic.Bool
+	resolved bool // the call waited for the name to be resolved
 }
 
 func newWatch(c *call, desc *grpc.StreamDesc) *watch {
@@ -40,7 +41,7 @@ func (w *watch) begin(again bool) context.Context {
 	failFast := !w.c.waitForReady
 	ctx := w.c.ctx
 	for _, h := range w.handlers {
-		ctx = h.TagRPC(ctx, &stats.RPCTagInfo{FullMethodName: w.c.method, FailFast: failFast})
+		ctx = h.TagRPC(ctx, &stats.RPCTagInfo{FullMethodName: w.c.method, FailFast: failFast, NameResolutionDelay: w.resolved})
 	}
 	w.ctx = ctx
 	w.handle(&stats.Begin{Client: true, BeginTime: w.began, FailFast: failFast, IsClientStream: w.desc.ClientStreams,

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
+	"github.com/faultline-rpc/faultline/channel"
 	"github.com/faultline-rpc/faultline/internal/peer"
 )
 
@@ -177,6 +179,56 @@ func (r *plainRecorder) HandleRPC(_ context.Context, s stats.RPCStats) {
 
 func (*plainRecorder) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
 func (*plainRecorder) HandleConn(context.Context, stats.ConnStats)                       {}
+
+// lateConfig is a service config that the first call has to wait for.
+type lateConfig struct{ ready chan struct{} }
+
+func (l *lateConfig) WaitForConfig(ctx context.Context) error {
+	for {
+		select {
+		case <-l.ready:
+			return nil
+		default:
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+			close(l.ready)
+		}
+	}
+}
+
+func (*lateConfig) MethodConfig(string) *channel.MethodConfig { return nil }
+func (*lateConfig) RetryThrottling() *channel.RetryThrottling { return nil }
+
+// delays is a stats.Handler that notes which calls waited for the resolver.
+type delays struct {
+	plainRecorder
+	waited []bool
+}
+
+func (d *delays) TagRPC(ctx context.Context, i *stats.RPCTagInfo) context.Context {
+	d.waited = append(d.waited, i.NameResolutionDelay)
+	return ctx
+}
+
+func TestNameResolutionDelay(t *testing.T) {
+	for form, do := range forms {
+		t.Run(form, func(t *testing.T) {
+			d := &delays{}
+			var n atomic.Int32
+			against(t, script(&n, peer.RST(http2.ErrCodeRefusedStream), peer.OK(text("pong"))),
+				Config{StatsHandlers: []stats.Handler{d}, Methods: &lateConfig{make(chan struct{})}}, func(t *testing.T, c *Caller) {
+					_, _ = do(c, context.Background())
+					_, _ = do(c, context.Background())
+				})
+			if want := []bool{true, true, false}; !slices.Equal(d.waited, want) { // two attempts, and one
+				t.Errorf("waited %v, want %v", d.waited, want)
+			}
+		})
+	}
+}
 
 // tracer is a stats.Handler that sends the number of the attempt along, as
 // OpenTelemetry's sends a trace's context.

@@ -205,15 +205,18 @@ func (c *Channel) WaitForStateChange(ctx context.Context, from connectivity.Stat
 	return c.state.wait(ctx, from)
 }
 
-// Connect leaves IDLE, without waiting for a connection.
+// Connect leaves IDLE, without waiting for a connection. When it returns the
+// resolver has been built: programs that feed one by hand may do so.
 func (c *Channel) Connect() {
-	if c.start() {
-		return
-	}
+	first := c.start()
 	c.mu.Lock()
 	s := c.live
 	c.mu.Unlock()
-	if s != nil {
+	switch {
+	case s == nil:
+	case first:
+		s.resolver.waitForBuild()
+	default:
 		s.balancer.exitIdle()
 	}
 }

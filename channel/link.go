@@ -91,8 +91,8 @@ func (l *link) evidence() fault.Evidence {
 	return ev
 }
 
-// serverName is what the handshake verifies: the authority option, the
-// address's own name, the channel's authority.
+// serverName is what the handshake verifies, and the :authority of calls: the
+// authority option, the address's own name, the channel's authority.
 func (c *Channel) serverName(a resolver.Address) string {
 	if c.cfg.Authority == "" && a.ServerName != "" {
 		return a.ServerName

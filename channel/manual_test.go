@@ -12,6 +12,31 @@ import (
 	"github.com/faultline-rpc/faultline/fault"
 )
 
+// When Connect returns the resolver may be fed.
+func TestManualResolverAfterConnect(t *testing.T) {
+	for range 100 {
+		m := manual.NewBuilderWithScheme("manual")
+		c := newChannel(t, "manual:///x", Config{Resolvers: []resolver.Builder{m}})
+		c.Connect()
+		m.CC().ReportError(errCustom)
+		c.Close()
+	}
+}
+
+// An address's own name is what TLS verifies, and so the :authority.
+func TestAddressServerName(t *testing.T) {
+	for option, want := range map[string]string{"": "address.name", "option": "option"} {
+		synctest.Test(t, func(t *testing.T) {
+			f, m := &farm{serve: goodPeer}, manual.NewBuilderWithScheme("manual")
+			m.InitialState(resolver.State{Addresses: []resolver.Address{{Addr: "a", ServerName: "address.name"}}})
+			c := newChannel(t, "manual:///x", Config{Dialer: f.dial, Resolvers: []resolver.Builder{m}, Authority: option})
+			if p := mustPick(t, c); p.Authority != want {
+				t.Errorf("authority %q, want %q", p.Authority, want)
+			}
+		})
+	}
+}
+
 // grpc-go's manual resolver plugs in as it is.
 func TestManualResolver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

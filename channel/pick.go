@@ -26,7 +26,7 @@ type Picked struct {
 	Sub *Subchannel
 	// Peer is shared by all calls on the connection: do not change it.
 	Peer *peer.Peer
-	// Authority is the channel's :authority.
+	// Authority is the :authority: the channel's, or that of the address.
 	Authority string
 	// Security is what the handshake found out.
 	Security credentials.AuthInfo
@@ -165,7 +165,7 @@ func (c *Channel) await(ctx context.Context, what <-chan struct{}) bool {
 }
 
 func (l *link) picked(res balancer.PickResult) Picked {
-	return Picked{Conn: l.conn, Sub: l.sub, Peer: &l.peer, Authority: l.sub.c.authority,
+	return Picked{Conn: l.conn, Sub: l.sub, Peer: &l.peer, Authority: l.sub.c.serverName(l.addr),
 		Security: l.peer.AuthInfo, Done: res.Done, Metadata: res.Metadata, link: l}
 }
 

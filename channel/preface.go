@@ -61,7 +61,7 @@ func prefaceFault(err error, ev fault.Evidence, plain, late bool) *fault.Fault {
 	}
 	if ce.Kind == h2.NotHTTP2 && ce.Err == nil { // SETTINGS, but none to begin with
 		a.Code = codes.Unavailable
-		return fault.HTTP2Protocol.Newf(a, "%s began with SETTINGS that acknowledge something or are too long", ev.Address)
+		return fault.HTTP2Protocol.Newf(a, "%s began with SETTINGS that are too long", ev.Address)
 	}
 	if ce.Kind == h2.Violation { // no call was under way: it is but a connection that did not come about
 		a.Code = codes.Unavailable

@@ -49,7 +49,7 @@ func TestPrefaceRows(t *testing.T) {
 		{"GOAWAY first", says("\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"), row(fault.HTTP2Protocol), nil},
 		{"SETTINGS on a stream", says("\x00\x00\x00\x04\x00\x00\x00\x00\x01"), row(fault.HTTP2Protocol), nil},
 		{"HEADERS first", says("\x00\x00\x01\x01\x05\x00\x00\x00\x01\x88"), row(fault.HTTP2Protocol), nil},
-		{"an acknowledgement first", says("\x00\x00\x00\x04\x01\x00\x00\x00\x00"), row(fault.HTTP2Protocol), nil},
+		{"far too many SETTINGS", says("\x00\x03\x00\x04\x00\x00\x00\x00\x00"), row(fault.HTTP2Protocol), nil},
 		{"zeros", says(strings.Repeat("\x00", 32)), row(fault.HTTP2NotHTTP2), nil},
 		{"a few letters of HTTP/1", says("HTTP"), row(fault.HTTP2HTTP1Peer), nil},
 		{"http/0.9", says("<!DOCTYPE HTML>\n<html lang=en>"), row(fault.HTTP2HTTP1Peer), func(e fault.Evidence) bool { return strings.HasPrefix(e.Sample, "<!DOCTYPE") }},

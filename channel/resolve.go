@@ -38,6 +38,14 @@ type resolverHost struct {
 // start builds the resolver.
 func (h *resolverHost) start() { h.calls.do(h.build) }
 
+// waitForBuild waits until the resolver has been built, or could not be.
+func (h *resolverHost) waitForBuild() {
+	built := make(chan struct{})
+	if h.calls.do(func() { close(built) }) {
+		<-built
+	}
+}
+
 func (h *resolverHost) build() {
 	if h.closed.Load() || h.res != nil {
 		return

@@ -305,7 +305,9 @@ func (c *Conn) notHTTP2() *ConnError {
 func (c *Conn) checkFrame(h frame.Header) *ConnError {
 	r := &c.rd
 	if !r.started {
-		if h.Type != frame.Settings || h.Flags.Has(frame.Ack) || h.Stream != 0 || h.Length > 6*100 {
+		// A server may acknowledge our SETTINGS before it sends its own, against
+		// section 3.4: other clients take that for a preface without settings.
+		if h.Type != frame.Settings || h.Flags.Has(frame.Ack) && c.server || h.Stream != 0 || h.Length > 6*100 {
 			return c.notHTTP2()
 		}
 		r.started, r.first = true, nil

@@ -12,7 +12,17 @@ import (
 // onSettings takes SETTINGS or their acknowledgement (RFC 9113 section 6.5).
 func (c *Conn) onSettings(h frame.Header, p []byte) *ConnError {
 	if h.Flags.Has(frame.Ack) {
-		return c.onSettingsAck()
+		if err := c.onSettingsAck(); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		first := !c.peer.ready
+		c.peer.ready = true
+		c.mu.Unlock()
+		if first { // see checkFrame
+			c.announceReady()
+		}
+		return nil
 	}
 	if err := c.wasteful(10, "SETTINGS"); err != nil {
 		return err

@@ -78,6 +78,29 @@ func TestPrefaceTimeout(t *testing.T) {
 	}
 }
 
+// A server that acknowledges our SETTINGS before it sends its own is taken as
+// others take it: its settings are the initial ones.
+func TestAcknowledgementFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		d := asClient(t, Config{SettingsTimeout: 3 * time.Second}, simnet.Options{}, peer.Options{NoSettingsAck: true})
+		d.p.SendSettingsAck()
+		s := d.open(nil, true)
+		d.p.WantHeaders(1)
+		time.Sleep(time.Minute)
+		d.p.SendSettings(setting(http2.SettingMaxConcurrentStreams, 7))
+		d.p.SendHeaders(1, true, ":status", "200")
+		d.p.WantSettingsAck()
+		synctest.Wait()
+		if _, _, _, err := s.saw(); err != nil {
+			t.Errorf("stream: %v", err)
+		}
+		d.p.Close()
+		if err := d.end(); !err.Ready {
+			t.Errorf("%+v", err)
+		}
+	})
+}
+
 // The wait for the acknowledgement begins when the peer's SETTINGS have come.
 func TestSettingsTimeout(t *testing.T) {
 	for role, make := range map[string]func(*testing.T, Config, simnet.Options, ...peer.Options) *dialogue{"server": asServer, "client": asClient} {
@@ -118,7 +141,7 @@ func TestNotHTTP2(t *testing.T) {
 		{"ssh", "SSH-2.0-OpenSSH_9.6\r\n", false},
 		{"one byte and FIN", "\x00", true},
 		{"HEADERS first", "\x00\x00\x01\x01\x05\x00\x00\x00\x01\x88", false},
-		{"SETTINGS ACK first", "\x00\x00\x00\x04\x01\x00\x00\x00\x00", false},
+		{"SETTINGS on a stream", "\x00\x00\x00\x04\x00\x00\x00\x00\x01", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

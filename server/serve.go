@@ -33,11 +33,14 @@ func (s *Server) Serve(lis net.Listener) error {
 	s.listeners[lis] = struct{}{}
 	s.mu.Unlock()
 	err := s.accept(lis)
-	lis.Close()
 	s.mu.Lock()
+	_, open := s.listeners[lis] // those of programs may take one Close only
 	delete(s.listeners, lis)
 	stopping := s.phase != serving
 	s.mu.Unlock()
+	if open {
+		lis.Close()
+	}
 	if stopping {
 		<-s.done
 		return nil

@@ -101,6 +101,7 @@ func (s *Server) enter(to phase) (halt []*conn) {
 	s.stopped.Store(to == halted)
 	for lis := range s.listeners {
 		lis.Close()
+		delete(s.listeners, lis)
 	}
 	for c := range s.conns {
 		switch {

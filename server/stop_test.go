@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -36,6 +37,41 @@ func blocking() (svc *testService, started chan struct{}, release chan struct{})
 func begin(p *peer.T, stream uint32) {
 	p.SendRequest(stream, false, emptyCall)
 	p.SendData(stream, peer.Message(nil), true)
+}
+
+// onceListener does not bear a second Close.
+type onceListener struct {
+	net.Listener
+	closed chan struct{}
+}
+
+func (l *onceListener) Close() error {
+	close(l.closed)
+	return l.Listener.Close()
+}
+
+func TestListenersAreClosedOnce(t *testing.T) {
+	for name, end := range map[string]func(*Server, net.Listener){
+		"Stop":         func(s *Server, _ net.Listener) { s.Stop() },
+		"GracefulStop": func(s *Server, _ net.Listener) { s.GracefulStop() },
+		"listener":     func(_ *Server, l net.Listener) { l.(*onceListener).Listener.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := New(Config{})
+			lis := &onceListener{simnet.Listen(simnet.Options{}), make(chan struct{})}
+			served := make(chan error, 1)
+			go func() { served <- s.Serve(lis) }()
+			for listening := 0; listening == 0; runtime.Gosched() {
+				s.mu.Lock()
+				listening = len(s.listeners)
+				s.mu.Unlock()
+			}
+			end(s, lis)
+			<-served
+			<-lis.closed
+			s.Stop()
+		})
+	}
 }
 
 func TestGracefulStop(t *testing.T) {

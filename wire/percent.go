@@ -11,7 +11,7 @@ const upperHex = "0123456789ABCDEF"
 
 // EncodeMessage returns the value of grpc-message for a status message:
 // percent-encoded UTF-8 (PROTOCOL-HTTP2, Status-Message). A message of
-// printable ASCII is returned as it is. Bytes that are no UTF-8 become the
+// printable ASCII is returned as it is. Each byte that is no UTF-8 becomes the
 // replacement character, since the field is a Unicode string.
 func EncodeMessage(s string) string {
 	plain := true
@@ -21,7 +21,9 @@ func EncodeMessage(s string) string {
 	if plain {
 		return s
 	}
-	s = strings.ToValidUTF8(s, "\uFFFD")
+	if !utf8.ValidString(s) {
+		s = string([]rune(s))
+	}
 	out := make([]byte, 0, len(s)+len(s)/2+8)
 	for i := 0; i < len(s); i++ {
 		if unencoded(s[i]) {
