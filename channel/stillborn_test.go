@@ -65,7 +65,8 @@ func TestStillborn(t *testing.T) {
 				if got.Processed() != fault.No || got.Evidence().HTTP2Code != test.code || got.Evidence().Address != "svc:1" {
 					t.Errorf("%+v", got)
 				}
-				if n := len(f.seen()); n != maxStillborn || time.Since(begin) > time.Second {
+				// The last one may be counted while another is under way already.
+				if n := len(f.seen()); n < maxStillborn || n > maxStillborn+1 || time.Since(begin) > time.Second {
 					t.Errorf("%d connections in %v, want %d at once", n, time.Since(begin), maxStillborn)
 				}
 				wantState(t, c, connectivity.TransientFailure)
