@@ -143,6 +143,9 @@ func dialFault(err error, ev fault.Evidence) *fault.Fault {
 	case is(syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN, syscall.EHOSTDOWN, wsaENETUNREACH, wsaEHOSTUNREACH):
 		a.Side = fault.Between
 		return fault.DialUnreachable.New(a)
+	case ev.Network == "tcp" && is(syscall.EINVAL): // a blackhole route, or a link-local address without its zone
+		a.Side = fault.Between
+		return fault.DialUnreachable.New(a)
 	case is(syscall.ETIMEDOUT, wsaETIMEDOUT, context.DeadlineExceeded, os.ErrDeadlineExceeded),
 		errors.As(err, &timeout) && timeout.Timeout():
 		a.Side = fault.Between

@@ -49,7 +49,7 @@ func (x *exam) probeMethod(ctx context.Context) {
 		return
 	}
 	desc, missing := x.find(ctx, service, name)
-	q := question{path: "/" + service + "/" + name, many: desc != nil && desc.IsStreamingServer(), encoding: x.cfg.Compress, limit: x.cfg.MaxMessage}
+	q := question{path: "/" + service + "/" + name, many: desc == nil || desc.IsStreamingServer(), encoding: x.cfg.Compress, limit: x.cfg.MaxMessage}
 	msg, err := x.request(desc)
 	if err != nil {
 		x.blame(end(failed(named("codec.marshal").says(fault.Local, fault.No, "%v", err))))

@@ -317,6 +317,11 @@ var methods = []Patient{
 		calling("grpc.testing.TestService/StreamingOutputCall", `{"response_parameters": [{"size": 1, "interval_us": 9000000}]}`)(c)
 		c.Timeout = 2 * short
 	})},
+	{Name: "a stream, without reflection", want: Healthy, show: func(w *ward) (doctor.Config, error) {
+		cfg, err := w.scripted(byPath("/a.B/C", peer.OK([]byte{8, 1}, []byte{8, 2}), peer.TrailersOnly(12, "")))
+		cfg.Method = "a.B/C"
+		return cfg, err
+	}},
 	{Name: "a gateway that routes the method's service only", want: Healthy, show: func(w *ward) (doctor.Config, error) {
 		cfg, err := w.scripted(byPath("/a.B/C", peer.OK(nil), peer.HTTPStatus(404, "text/plain", "no route")))
 		cfg.Method = "a.B/C"
