@@ -190,7 +190,7 @@ func (c *call) settle(err error) {
 	info := balancer.DoneInfo{Err: err}
 	if c.s != nil {
 		p := c.s.Progress()
-		info.BytesSent, info.BytesReceived = p.Sent, p.Headers || c.s.Trailer() != nil
+		info.BytesSent, info.BytesReceived = p.Sent, p.Headers || p.Trailers
 		info.Trailer = c.trailer()
 		info.ServerLoad = serverLoad(info.Trailer)
 	}

@@ -130,7 +130,9 @@ func (w *watch) end(err error) {
 	end := &stats.End{Client: true, BeginTime: w.began, EndTime: time.Now(), Error: err}
 	if s := w.c.s; s != nil && s.Ended() {
 		end.Trailer = w.c.trailer()
-		w.handle(&stats.InTrailer{Client: true, Trailer: w.c.trailer()})
+		if s.Progress().Trailers {
+			w.handle(&stats.InTrailer{Client: true, Trailer: w.c.trailer()})
+		}
 	}
 	w.handle(end)
 }

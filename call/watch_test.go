@@ -135,7 +135,7 @@ func TestStatsOfAttempts(t *testing.T) {
 			got := strings.Join(r.events, " ")
 			want := "Begin DelayedPickComplete OutHeader"
 			if !strings.HasPrefix(got, want) || strings.Count(got, "Begin") != 2 || strings.Count(got, "End") != 2 ||
-				strings.Count(got, "again") != 1 || strings.Count(got, "OutPayload") != 2 || !strings.HasSuffix(got, "InHeader InPayload InTrailer End") {
+				strings.Count(got, "again") != 1 || strings.Count(got, "OutPayload") != 2 || strings.Count(got, "InTrailer") != 1 || !strings.HasSuffix(got, "InHeader InPayload InTrailer End") {
 				t.Errorf("%s: %s", form, got)
 			}
 		})

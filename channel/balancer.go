@@ -171,17 +171,22 @@ func (h *balancerHost) use(name string) (*policy, error) {
 // the policy is the one at work or may now take its place.
 func (p *policy) UpdateState(s balancer.State) {
 	if s.Picker == nil {
-		return
+		s.Picker = queuePicker{} // as in grpc-go
 	}
+	p.mu.Lock()
+	connects := len(p.subs) > 0
+	p.mu.Unlock()
 	h := p.host
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p.last = s
 	serves := h.cur != nil && h.cur.last.ConnectivityState == connectivity.Ready
-	waits := s.ConnectivityState == connectivity.Connecting || s.ConnectivityState == connectivity.TransientFailure
+	waits := s.ConnectivityState == connectivity.Connecting || s.ConnectivityState == connectivity.TransientFailure && connects
 	switch {
 	case p == h.next && serves && waits:
-		// The old policy's connections carry the calls meanwhile.
+		// The old policy's connections carry the calls meanwhile: while the new
+		// one's come about, or fail to. That it lets calls fail is a decision, if
+		// it does not even try.
 	case p == h.next || p == h.cur && h.next != nil && !serves:
 		old := h.cur
 		h.cur, h.next = h.next, nil

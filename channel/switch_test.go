@@ -4,10 +4,12 @@ package channel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
@@ -133,6 +136,53 @@ func TestPolicySwitchFailures(t *testing.T) {
 		}
 	})
 }
+
+// A policy that lets calls fail without so much as a connection has decided so.
+func TestPolicySwitchToFailure(t *testing.T) {
+	balancer.Register(refusing{})
+	synctest.Test(t, func(t *testing.T) {
+		h, f := &hand{}, &farm{serve: goodPeer}
+		c := newChannel(t, "hand:///x", Config{Dialer: f.dial, Resolvers: []resolver.Builder{h.builder()}})
+		c.Connect()
+		if err := h.cc.UpdateState(h.addrs("a")); err != nil {
+			t.Fatal(err)
+		}
+		mustPick(t, c)
+		s := h.addrs("a")
+		s.ServiceConfig = h.cc.ParseServiceConfig(`{"loadBalancingConfig":[{"refusing":{}}]}`)
+		if err := h.cc.UpdateState(s); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		wantState(t, c, connectivity.TransientFailure)
+		if _, err := c.Pick(t.Context(), "/s/M", false); err == nil || !strings.Contains(err.Error(), "closed for the night") {
+			t.Errorf("a call got %v", err)
+		}
+	})
+}
+
+// refusing is a balancing policy that makes no connection.
+type refusing struct{ balancer.Balancer }
+
+func (refusing) Name() string { return "refusing" }
+func (refusing) Build(cc balancer.ClientConn, _ balancer.BuildOptions) balancer.Balancer {
+	return &refuser{cc: cc}
+}
+
+type refuser struct {
+	balancer.Balancer
+	cc balancer.ClientConn
+}
+
+func (r *refuser) UpdateClientConnState(balancer.ClientConnState) error {
+	r.cc.UpdateState(balancer.State{ConnectivityState: connectivity.TransientFailure,
+		Picker: base.NewErrPicker(errors.New("closed for the night"))})
+	return nil
+}
+
+func (*refuser) ResolverError(error) {}
+func (*refuser) ExitIdle()           {}
+func (*refuser) Close()              {}
 
 // Close in the middle of a switch closes both policies.
 func TestCloseInPolicySwitch(t *testing.T) {

@@ -274,6 +274,7 @@ func (x *exchange) write(p part) bool {
 	}
 	if !x.started {
 		x.started = true
+		x.w.Header()["Date"] = nil // clients would show it as metadata
 		x.w.WriteHeader(status)
 	}
 	return true
