@@ -221,7 +221,7 @@ func TestDoctorLab(t *testing.T) {
 	table.row(lab.Result{Peer: "a", Expected: lab.Diagnosis{ID: "dial.refused", Layer: "dial", Code: "UNAVAILABLE"}, Found: lab.Diagnosis{ID: "dial.refused", Layer: "dial", Code: "UNAVAILABLE"}, OK: true, ElapsedMS: 1})
 	table.row(lab.Result{Peer: "b", Expected: lab.Diagnosis{ID: "healthy", Code: "OK"}, Found: lab.Diagnosis{ID: "dial.timeout", Layer: "dial", Code: "UNAVAILABLE"}, Message: "dial.timeout: \x1b", ElapsedMS: 1})
 	table.summary(lab.Report{Passed: 1, Failed: 1})
-	for _, want := range []string{"peer", "dial.refused                dial.refused", "ok  1.00 ms", "FAIL", `dial.timeout: \x1b`, "2 peers, 1 not diagnosed as expected FAIL"} {
+	for _, want := range []string{"peer", "1. ok    a ", "dial.refused                 UNAVAILABLE         1.00 ms", "2. FAIL  b ", "expected healthy, layer , code OK; ", `dial.timeout: \x1b`, "2 peers, 1 not diagnosed as expected FAIL"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, out.String())
 		}

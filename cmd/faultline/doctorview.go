@@ -18,11 +18,14 @@ import (
 
 // doctorView prints an examination for people, rung by rung.
 type doctorView struct {
-	w    io.Writer
-	live bool // a terminal: colored, and a line shows what is being done
+	w     io.Writer
+	live  bool // a terminal: colored, and a line shows what is being done
+	width int  // of lines
 }
 
-func newDoctorView(w io.Writer) *doctorView { return &doctorView{w: w, live: colored(w)} }
+func newDoctorView(w io.Writer) *doctorView {
+	return &doctorView{w: w, live: colored(w), width: widthOf(w)}
+}
 
 // The styles, as ECMA-48 calls them: select graphic rendition.
 const (
@@ -45,7 +48,6 @@ const (
 	nameWidth = 10
 	timeWidth = 9
 	leftWidth = 2 + 2 + nameWidth + 1 + timeWidth + 2
-	lineWidth = 110
 )
 
 func (v *doctorView) title(cfg doctor.Config) {
@@ -62,7 +64,8 @@ func (v *doctorView) title(cfg doctor.Config) {
 // began shows what is being done, on a terminal.
 func (v *doctorView) began(name, doing string) {
 	if v.live {
-		fmt.Fprintf(v.w, "\r\x1b[K  %s %-*s %s", v.paint(styleDim, "…"), nameWidth, name, v.paint(styleDim, printable(doing)))
+		doing = clipTo(printable(doing), v.width-nameWidth-6) // a line that wraps cannot be taken away
+		fmt.Fprintf(v.w, "\r\x1b[K  %s %-*s %s", v.paint(styleDim, "…"), nameWidth, name, v.paint(styleDim, doing))
 	}
 }
 
@@ -89,7 +92,7 @@ func (v *doctorView) ended(p doctor.Probe) {
 	if p.Status == doctor.OK {
 		style = ""
 	}
-	for i, line := range wrapText(printable(p.Summary), lineWidth-leftWidth) {
+	for i, line := range wrapText(printable(p.Summary), v.width-leftWidth) {
 		if i == 0 {
 			fmt.Fprintf(v.w, "  %s %-*s %*s  %s\n", v.paint(m.style, m.sign), nameWidth, p.Name, timeWidth, took, v.paint(style, line))
 			continue
@@ -102,7 +105,7 @@ func (v *doctorView) ended(p doctor.Probe) {
 	}
 	wide = min(wide, 30)
 	for _, e := range p.Evidence {
-		for i, line := range wrapText(printable(e.Value), lineWidth-leftWidth-wide-2) {
+		for i, line := range wrapText(printable(e.Value), v.width-leftWidth-wide-2) {
 			name := ""
 			if i == 0 {
 				name = printable(e.Name)
@@ -137,7 +140,11 @@ func (v *doctorView) verdict(r *doctor.Report) {
 		if row[1] == "" || row[0] == "here" && row[1] == f.Summary {
 			continue
 		}
-		for i, line := range wrapText(printable(row[1]), lineWidth-14) {
+		lines := []string{row[1]}
+		if row[0] != "more" {
+			lines = wrapText(printable(row[1]), v.width-14)
+		}
+		for i, line := range lines {
 			label := ""
 			if i == 0 {
 				label = row[0]
@@ -216,23 +223,36 @@ type labTable struct {
 func newLabTable(w io.Writer) *labTable { return &labTable{v: newDoctorView(w)} }
 
 func (t *labTable) row(r lab.Result) {
+	code := 19 // columns for the code, if there is room
+	if t.v.width < 110 {
+		code = 0
+	}
+	peer := min(52, t.v.width-48-code)
+	line := func(n, mark, name, id, name2 string) string {
+		return fmt.Sprintf("%4s %s  %-*s  %-27s  %-*.*s", n, mark, peer, clipTo(name, peer), id, code, code, name2)
+	}
 	if t.n == 0 {
-		fmt.Fprintln(t.v.w, t.v.paint(styleBold, fmt.Sprintf("%4s  %-52s %-27s %-27s %-19s %-8s", "", "peer", "expected", "found", "code", "layer")))
+		fmt.Fprintln(t.v.w, t.v.paint(styleBold, strings.TrimRight(line("", "    ", "peer", "found", "code"), " ")))
 	}
 	t.n++
-	mark := t.v.paint(styleGood, "ok")
+	mark := t.v.paint(styleGood, "ok  ")
 	if !r.OK {
 		mark = t.v.paint(styleBad, "FAIL")
 	}
-	layer := r.Found.Layer
-	if layer == "" {
-		layer = "-"
-	}
-	fmt.Fprintf(t.v.w, "%3d.  %-52s %-27s %-27s %-19s %-8s %s  %s\n", t.n, r.Peer, r.Expected.ID, r.Found.ID, r.Found.Code, layer,
-		mark, t.v.paint(styleDim, took3(time.Duration(r.ElapsedMS*float64(time.Millisecond)))))
+	fmt.Fprintf(t.v.w, "%s %s\n", line(fmt.Sprintf("%d.", t.n), mark, r.Peer, r.Found.ID, r.Found.Code), t.v.paint(styleDim, took3(time.Duration(r.ElapsedMS*float64(time.Millisecond)))))
 	if !r.OK {
-		fmt.Fprintf(t.v.w, "      expected %s %s; %s\n", r.Expected.Layer, r.Expected.Code, printable(r.Message))
+		for _, l := range wrapText(fmt.Sprintf("expected %s, layer %s, code %s; %s", r.Expected.ID, r.Expected.Layer, r.Expected.Code, printable(r.Message)), t.v.width-6) {
+			fmt.Fprintf(t.v.w, "      %s\n", l)
+		}
 	}
+}
+
+// clipTo shortens a text to n runes.
+func clipTo(text string, n int) string {
+	if r := []rune(text); len(r) > n {
+		return string(r[:max(0, n-1)]) + "…"
+	}
+	return text
 }
 
 func (t *labTable) summary(r lab.Report) {

@@ -34,10 +34,14 @@ func failed(f *fault.Fault, hint string, asJSON bool, stdout, stderr io.Writer) 
 		fmt.Fprintf(stdout, "%s\n", line)
 		return exitOf(f)
 	}
-	fmt.Fprintf(stderr, "%+v\n", f)
+	ladder := fmt.Sprintf("%+v\n", f)
 	if hint != "" {
-		fmt.Fprintf(stderr, "  %-12s  %s\n", "hint", hint)
+		ladder += fmt.Sprintf("  %-12s  %s\n", "hint", hint)
 	}
+	if w := terminalWidth(stderr); w > 0 {
+		ladder = fold(ladder, w)
+	}
+	fmt.Fprint(stderr, ladder)
 	return exitOf(f)
 }
 
