@@ -4,6 +4,7 @@ package call
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -27,6 +28,7 @@ import (
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/h2"
 	"github.com/faultline-rpc/faultline/internal/peer"
+	"github.com/faultline-rpc/faultline/internal/simnet"
 )
 
 // What the peer promises not to have processed is repeated once, unseen.
@@ -374,6 +376,65 @@ func TestRetiringConnections(t *testing.T) {
 				if got, err := do(c, ctx); err != nil || got != "pong" || refused != retiring || len(used) != retiring+1 {
 					t.Fatalf("%q, %v after %d refusals by %d connections", got, err, refused, len(used))
 				}
+			})
+		})
+	}
+}
+
+// A call that never left is repeated as often as it takes: nothing was sent that
+// anybody could have processed. Here it waits for a free stream on connections
+// that break, after it was refused once.
+func TestCallsThatNeverLeftAreRepeated(t *testing.T) {
+	for form, do := range forms {
+		t.Run(form, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := simnet.Listen(simnet.Options{Latency: time.Millisecond})
+				var conns, asked atomic.Int32
+				srv := peer.Serve(l, func(p *peer.Peer) error {
+					n := conns.Add(1)
+					if _, err := p.Handshake(); err != nil {
+						return err
+					}
+					<-time.After(10 * time.Millisecond)
+					if n == 2 || n == 3 {
+						p.Cut()
+						return nil
+					}
+					if err := p.SendSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1}); err != nil {
+						return err
+					}
+					for {
+						f, err := p.Next()
+						switch {
+						case err != nil && p.Ended(err):
+							return nil
+						case err != nil:
+							return err
+						case f.End && n == 1:
+							asked.Add(1)
+							if err := errors.Join(p.SendSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 0}), p.SendRST(f.Stream, http2.ErrCodeRefusedStream)); err != nil {
+								return err
+							}
+							<-time.After(5 * time.Millisecond)
+							p.Cut()
+						case f.End:
+							asked.Add(1)
+							if err := peer.OK(text("pong"))(p, f.Stream); err != nil {
+								return err
+							}
+						}
+					}
+				}, peer.Options{Settings: []http2.Setting{{ID: http2.SettingMaxConcurrentStreams, Val: 0}}})
+				c, ch := client(t, l.Dial, Config{})
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				defer cancel()
+				got, err := do(c, ctx)
+				if err != nil || got != "pong" || conns.Load() != 4 || asked.Load() != 2 {
+					t.Errorf("%q, %v over %d connections, asked %d times; want pong over 4, asked twice", got, err, conns.Load(), asked.Load())
+				}
+				ch.Close()
+				synctest.Wait()
+				_ = srv.Close()
 			})
 		})
 	}
