@@ -16,7 +16,7 @@ import (
 
 var (
 	colours = regexp.MustCompile("\x1b\\[[0-9;?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)")
-	margin  = regexp.MustCompile(`[ \t]*\n[ \t│|>]*`)
+	margin  = regexp.MustCompile(`[ \t]*\n[\s│|>]*`)
 
 	typography = strings.NewReplacer("“", `"`, "”", `"`, "„", `"`, "’", "'", "‘", "'", "\u00a0", " ", "\u202f", " ", "\u200b", "", "\ufeff", "",
 		"&quot;", `"`, "&#34;", `"`, "&#39;", "'", "&apos;", "'", "&lt;", "<", "&gt;", ">", "&amp;", "&", "\r\n", "\n", "\r", "\n")
@@ -119,7 +119,7 @@ var codeShapes = []*regexp.Regexp{
 
 // inner is how C-core writes an error within an error, and Rust one of the
 // system: what is there is not the call's code.
-var inner = regexp.MustCompile(`(last error: |debug_error_string = "|\[)UNKNOWN:|Os \{ code: \d+`)
+var inner = regexp.MustCompile(`(last error: |debug_error_string = "|debug_error_string:\{|\[)UNKNOWN:|Os \{ code: \d+`)
 
 // CodeIn finds the code that an error text names.
 func CodeIn(text string) (codes.Code, bool) {
