@@ -27,7 +27,6 @@ var hard = []Patient{
 	}},
 	{Name: "HEADERS in place of SETTINGS", want: "http2.protocol", code: codes.Unavailable, show: byBytes("\x00\x00\x01\x01\x05\x00\x00\x00\x01\x88")},
 	{Name: "SETTINGS on a stream", want: "http2.protocol", code: codes.Unavailable, show: byBytes("\x00\x00\x00\x04\x00\x00\x00\x00\x01")},
-	{Name: "an acknowledgement in place of SETTINGS", want: "http2.protocol", code: codes.Unavailable, show: byBytes("\x00\x00\x00\x04\x01\x00\x00\x00\x00")},
 	{Name: "HTTP 502 that never ends", want: "wire.http-status", code: codes.Unavailable, show: answering(unending("502"))},
 	{Name: "a web page that never ends", want: "wire.content-type", show: answering(unending("200"))},
 	{Name: "a window that stays shut", want: "call.deadline", show: silent(with(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))},
