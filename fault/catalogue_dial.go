@@ -112,7 +112,7 @@ var (
 		ID: "tls.version", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "client and server have no TLS version or cipher suite in common",
 		Cause:   "Each side offers a range of protocol versions and cipher suites, and the two ranges do not overlap. HTTP/2 needs TLS 1.2 or later; an old server or proxy, or a hardened configuration on one side, is the usual reason.",
-		Remedy:  "Enable TLS 1.2 or 1.3 on the server. Compare MinVersion, MaxVersion and CipherSuites of both tls.Configs (nginx: ssl_protocols, ssl_ciphers). Raise the older side rather than lowering the other. The alert handshake_failure may also come from a TLS 1.2 server that requires a client certificate: pass one in tls.Config.Certificates.",
+		Remedy:  "Enable TLS 1.2 or 1.3 on the server. Compare MinVersion, MaxVersion and CipherSuites of both tls.Configs (nginx: ssl_protocols, ssl_ciphers). Raise the older side rather than lowering the other. The alert handshake_failure also comes from a server that has no certificate, and from a TLS 1.2 server that requires a client certificate: pass one in tls.Config.Certificates.",
 		Spec:    rfc9113 + "#section-9.2", Rooms: rooms("channel"),
 	})
 	TLSHandshake = entry(Entry{

@@ -63,7 +63,7 @@ var (
 		ID: "http2.connection-lost", Codes: set(codes.Unavailable), By: ByBoth,
 		Summary: "the connection broke",
 		Cause:   "The connection ended without GOAWAY: the peer's process died or was killed, a load balancer or NAT dropped an idle or long-lived connection, or the network failed. A call whose headers had left may have been processed; one that had not was not.",
-		Remedy:  "See whether the peer restarted or crashed at that moment (its log; OOM kill, rollout without GracefulStop), or a proxy between did; retry only what is idempotent. If it happens after a steady idle time, a middlebox cuts idle connections: WithKeepaliveParams below its timeout (AWS NLB 350 s, many NATs 60 s), or raise grpc_read_timeout in nginx.",
+		Remedy:  "See whether the peer restarted or crashed at that moment (its log; OOM kill, rollout without GracefulStop), or a proxy between did; retry only what is idempotent. If it happens after a steady idle time, a middlebox cuts idle connections: WithKeepaliveParams below its timeout (AWS NLB 350 s, many NATs 60 s), or raise it (nginx stream: proxy_timeout; HAProxy: timeout client, server and tunnel).",
 		Spec:    statusCodes, Rooms: rooms("channel", "wire", "call", "server"),
 	})
 	HTTP2Keepalive = entry(Entry{
@@ -88,7 +88,7 @@ var (
 		ID: "http2.refused-stream", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "the server refused the stream before processing it",
 		Cause:   "The server reset the stream with REFUSED_STREAM, which promises that no handler saw the call. It is the answer above MAX_CONCURRENT_STREAMS, or of a server or proxy that sheds load. The client repeats such a call once by itself.",
-		Remedy:  "It is safe to call again. Seen often: raise MaxConcurrentStreams on the server (nginx: http2_max_concurrent_streams, Envoy: max_concurrent_streams), or spread the calls over more connections or backends.",
+		Remedy:  "It is safe to call again. Seen often: raise MaxConcurrentStreams on the server (nginx: http2_max_concurrent_streams, Envoy: max_concurrent_streams), or spread the calls over more connections or backends. HAProxy also says so of a backend that gives it no answer: check that it is up, and speaks what the server line says (proto h2, ssl).",
 		Spec:    rfc9113 + "#section-8.7", Rooms: rooms("wire"),
 	})
 	HTTP2RSTCancel = entry(Entry{
@@ -102,7 +102,7 @@ var (
 		ID: "http2.rst-calm", Codes: set(codes.ResourceExhausted), By: ByClient,
 		Summary: "the server reset the stream and asks for less load",
 		Cause:   "The stream was reset with ENHANCE_YOUR_CALM. The server, or a proxy in front of it, protects itself from the rate or the cost of what this client sends.",
-		Remedy:  "Send less or more slowly, with back-off. Look at the limits of the server and of the proxies between (Envoy's overload manager, nginx's limit_req).",
+		Remedy:  "Send less or more slowly, with back-off. Look at the limits of the server and of the proxies between (Envoy's overload manager, nginx's limit_req), and at access rules: HAProxy's http-request reject says it, too.",
 		Spec:    protocol + "#errors", Rooms: rooms("wire"),
 	})
 	HTTP2RSTInadequateSecurity = entry(Entry{

@@ -25,7 +25,7 @@ var (
 		ID: "wire.trailers-missing", Codes: set(codes.Internal), By: ByClient,
 		Summary: "the answer ended without trailers",
 		Cause:   "A gRPC answer ends with HTTP/2 trailers, which carry the status. The stream ended after data instead: a proxy between does not forward trailers, or the server is not a complete gRPC server. The true status is lost, a success may hide behind it.",
-		Remedy:  "Use a proxy that forwards trailers: nginx with grpc_pass, Envoy, HAProxy 2 or later, AWS ALB with protocol version GRPC (not a Classic Load Balancer). Call the backend directly to see its real status.",
+		Remedy:  "Use a proxy that forwards trailers: nginx with grpc_pass, Envoy, HAProxy 2 or later, AWS ALB with protocol version GRPC (not a Classic Load Balancer). Call the backend directly to see its real status. An answer that ends so after a steady time was cut by a proxy's time-out (HAProxy: timeout server).",
 		Spec:    protocol + "#responses", Rooms: rooms("wire"),
 	})
 	WireStatusMissing = entry(Entry{

@@ -107,7 +107,7 @@ var httpRemedy = map[int]string{
 	500: "The server or proxy that answered failed by itself: look into its log at that moment. An HTTP 500 without a gRPC status comes from something in front of the gRPC server (a gateway, middleware, a web framework), not from its handlers.",
 	501: "What answered does not implement this request: a proxy or web server without HTTP/2 POST or gRPC. Dial the gRPC server, or enable gRPC in the proxy (grpc_pass).",
 	502: "The proxy cannot speak to its backend: check that the backend runs, and the address and protocol that the proxy uses (grpc_pass grpc:// or grpcs://, h2 in HAProxy).",
-	503: "The proxy has no healthy backend, or is overloaded: check that backends run and pass their health checks.",
+	503: "The proxy has no healthy backend, or is overloaded: check that backends run, pass their health checks, and are spoken to as they expect (HAProxy: proto h2, ssl, send-proxy).",
 	504: "The backend did not answer the proxy in time: find what is slow there, or raise the proxy's timeout (grpc_read_timeout, timeout server).",
 	505: "It does not take this version of HTTP: enable HTTP/2 on it, from end to end.",
 	511: "A captive portal asks for a login: sign in to the network first, or use another.",
@@ -128,7 +128,7 @@ var contentRemedy = []struct{ prefix, text string }{
 // resetRemedy is by the error code of an RST_STREAM.
 var resetRemedy = map[string]string{
 	"PROTOCOL_ERROR":     "The server or a proxy (nginx, Envoy) does not accept something in the request, often a header, the path or the :authority: its log names it.",
-	"INTERNAL_ERROR":     "The server's handler or process failed, or a proxy lost its backend in mid-call: look into the server's log for a crash or panic, and check that the backend runs.",
+	"INTERNAL_ERROR":     "The server's handler or process failed, or a proxy lost its backend in mid-call or gave it up after a time-out of its own (nginx: grpc_read_timeout, between two messages too): look into both logs for that moment, and check that the backend runs.",
 	"NO_ERROR":           "The server ended the call before it had answered: its handler, or a proxy's early answer, is cut off.",
 	"HTTP_1_1_REQUIRED":  "The server wants this request over HTTP/1.1 (IIS with client certificates or Windows authentication, for instance): enable HTTP/2 and gRPC there.",
 	"FLOW_CONTROL_ERROR": "The server sees its window exceeded: update the client's library or the proxy, whose count is wrong.",
