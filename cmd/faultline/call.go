@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/faultline-rpc/faultline"
 	dyn "github.com/faultline-rpc/faultline/cmd/faultline/invoke"
 	"github.com/faultline-rpc/faultline/fault"
 )
@@ -152,13 +153,13 @@ func (f *callFlags) run(ctx context.Context) error {
 
 // reflected asks the server for the method, and makes the best of its answer.
 // rctx carries reflection's own metadata.
-func (f *callFlags) reflected(ctx, rctx context.Context, cc grpc.ClientConnInterface, r *dyn.Reflection) error {
+func (f *callFlags) reflected(ctx, rctx context.Context, cc *faultline.ClientConn, r *dyn.Reflection) error {
 	all, cancel := f.conn.bounded(ctx)
 	defer cancel()
 	rctx, cancel = f.conn.bounded(rctx)
 	defer cancel()
 	if f.empty() {
-		rctx, cancel = sparing(rctx)
+		rctx, cancel = sparing(rctx, cc)
 		defer cancel()
 	}
 	m, err := dyn.FindMethod(rctx, r, f.service, f.method)
@@ -173,9 +174,9 @@ func (f *callFlags) reflected(ctx, rctx context.Context, cc grpc.ClientConnInter
 	}
 	flt, ok := fault.From(err)
 	switch {
-	case ok && f.empty() && fault.CallDeadline.Is(flt) && all.Err() == nil: // reflection hangs, and the method may not
+	case f.empty() && errors.Is(context.Cause(rctx), errHangs): // the method may not
 	case ok && beneath(flt):
-		return f.failed(flt, "")
+		return f.failed(f.meant(flt), "")
 	case !ok && errors.Is(ctx.Err(), context.Canceled):
 		return err
 	case !f.empty() && ok:
@@ -183,7 +184,22 @@ func (f *callFlags) reflected(ctx, rctx context.Context, cc grpc.ClientConnInter
 	case !f.empty():
 		return f.conn.usagef("%v; %s", err, noReflection)
 	}
-	return f.blind(all, cc)
+	why := "offers no reflection"
+	if errors.Is(context.Cause(rctx), errHangs) {
+		why = "does not answer reflection"
+	}
+	return f.blind(all, cc, why)
+}
+
+// meant names the method that was asked for in place of reflection's, which
+// nobody asked for, where neither has been sent.
+func (f *callFlags) meant(flt *fault.Fault) *fault.Fault {
+	ev := flt.Evidence()
+	if ev.Sent || ev.Method == "" {
+		return flt
+	}
+	ev.Method = "/" + f.text
+	return flt.WithEvidence(ev)
 }
 
 // beneath reports whether a failure of reflection would be that of any call:
@@ -242,10 +258,11 @@ func proven(f *fault.Fault, why *dyn.NotFound) *fault.Fault {
 	return entry.New(fault.Args{Code: f.Code(), Side: f.Side(), Processed: fault.No, Message: f.Message(), Verbatim: true, Evidence: &ev}).WithDetails(f.Details())
 }
 
-// blind makes the call without knowing its types.
-func (f *callFlags) blind(ctx context.Context, cc grpc.ClientConnInterface) error {
+// blind makes the call without knowing its types; why says what the server does
+// instead of telling them.
+func (f *callFlags) blind(ctx context.Context, cc grpc.ClientConnInterface, why string) error {
 	if !f.asJSON {
-		fmt.Fprintln(f.cmd.ErrOrStderr(), "note: the server offers no reflection; an empty message is sent, and the answer is shown as bytes (--proto or --protoset describe it)")
+		fmt.Fprintf(f.cmd.ErrOrStderr(), "note: the server %s; an empty message is sent, and the answer is shown as bytes (--proto or --protoset describe it)\n", why)
 	}
 	f.log.request("/"+f.text, f.rpc)
 	ctx, cancel := f.conn.bounded(metadata.NewOutgoingContext(ctx, f.rpc))

@@ -9,8 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/faultline-rpc/faultline"
 	dyn "github.com/faultline-rpc/faultline/cmd/faultline/invoke"
 	"github.com/faultline-rpc/faultline/fault"
 )
@@ -78,14 +80,33 @@ func (f *connFlags) bounded(ctx context.Context) (context.Context, context.Cance
 // maxAsking is the most that a call waits for reflection if it can do without.
 const maxAsking = 10 * time.Second
 
-// sparing gives reflection half of the time of ctx: what is left is for a call
-// without it.
-func sparing(ctx context.Context) (context.Context, context.CancelFunc) {
-	d := maxAsking
-	if end, ok := ctx.Deadline(); ok {
-		d = min(d, time.Until(end)/2)
-	}
-	return context.WithTimeout(ctx, d)
+// errHangs is why reflection was not waited for.
+var errHangs = errors.New("the server's reflection does not answer")
+
+// sparing gives reflection half of the time that is left once there is
+// a connection: the other half is for a call without it. Its end is errHangs.
+func sparing(ctx context.Context, cc *faultline.ClientConn) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		cc.Connect()
+		for s := cc.GetState(); s != connectivity.Ready; s = cc.GetState() {
+			if !cc.WaitForStateChange(ctx, s) {
+				return
+			}
+		}
+		d := maxAsking
+		if end, ok := ctx.Deadline(); ok {
+			d = min(d, time.Until(end)/2)
+		}
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			cancel(errHangs)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 const noReflection = "the server offers no reflection: describe its services with --proto FILE or --protoset FILE"

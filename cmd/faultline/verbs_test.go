@@ -290,7 +290,7 @@ func TestFailures(t *testing.T) {
 		code                           codes.Code
 		id, side, processed, with, via string // with: of stderr; via: of the evidence
 	}{
-		{"refused", []string{"--plaintext", "127.0.0.1:1", method}, codes.Unavailable, "dial.refused", "remote", "no", "faultline doctor", ""},
+		{"refused", []string{"--plaintext", "127.0.0.1:1", method}, codes.Unavailable, "dial.refused", "remote", "no", "faultline doctor", "method:/" + method},
 		{"missing socket", []string{"--plaintext", "--unix", "/nowhere/x.sock", method}, codes.Unavailable, "dial.missing", "local", "no", "", ""},
 		{"bad target", []string{"--plaintext", "dns://%zz", method}, codes.Unknown, "resolve.bad-target", "local", "no", "", ""},
 		{"plaintext to TLS", []string{"--plaintext", tls, method}, codes.Unavailable, "http2.tls-peer", "remote", "no", "the server speaks TLS: drop --plaintext", ""},
