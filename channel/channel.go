@@ -85,9 +85,11 @@ type Config struct {
 	// Logger gets connections that fail; nil is free.
 	Logger *slog.Logger
 	// StatsHandlers are told of connections; those that end before they are
-	// ready are among them.
+	// ready are among them. Those that are an estats.MetricsRecorder as well get
+	// what balancers and resolvers measure.
 	StatsHandlers []stats.Handler
-	// Metrics is handed to balancers and resolvers; nil drops measurements.
+	// Metrics is handed to balancers and resolvers in the place of
+	// StatsHandlers; without any recorder measurements are dropped.
 	Metrics estats.MetricsRecorder
 	// HealthCheck watches the health of connections where the service config has
 	// a healthCheckConfig and the balancing policy asks. Nil: they count as
@@ -162,6 +164,9 @@ func New(target string, cfg Config) (*Channel, error) {
 		cfg.IdleTimeout = defaultIdleTimeout
 	case cfg.IdleTimeout > 0:
 		cfg.IdleTimeout = max(cfg.IdleTimeout, minIdleTimeout)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = metricsOf(cfg.StatsHandlers)
 	}
 	if cfg.Metrics == nil {
 		cfg.Metrics = noMetrics{}
