@@ -196,8 +196,8 @@ func (a *part) oddity(stream uint32) error {
 	case 4:
 		return p.SendPing(false, [8]byte{1})
 	case 5: // a second thought: what was promised of streams above stays
-		if a.last < 1<<31-1 && a.last > a.top {
-			a.last = max(a.top, a.last-2)
+		if a.last < 1<<31-1 && a.last > max(a.top, stream) {
+			a.last = max(a.top, stream, a.last-2)
 			return p.SendGoAway(a.last, http2.ErrCodeNo, "again")
 		}
 	}
