@@ -325,6 +325,22 @@ func TestForeignAnswer(t *testing.T) {
 	})
 }
 
+// A body that claims to be gRPC's has advice of its own: no message of another
+// version is at fault.
+func TestUnframedAnswer(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		conn, p := client(t, h2.Config{})
+		s := start(t, conn, p, true)
+		p.SendHeaders(1, false, ":status", "200", "content-type", "application/grpc")
+		p.SendData(1, []byte("<html>"), true)
+		_, err := s.RecvUnary(nil)
+		f := want{"codec.response-parse", codes.Internal, fault.Remote, fault.Maybe, "starts with 0x3c"}.check(t, err)
+		if r := f.Remedy(); r != remedyUnframed || len(r) > 400 {
+			t.Errorf("the remedy is %q", r)
+		}
+	})
+}
+
 // An answer that is no gRPC and never ends is known for what it is all the same.
 func TestForeignAnswerWithoutEnd(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {

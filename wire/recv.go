@@ -257,12 +257,16 @@ func (r *receiver) gatherLocked(p []byte) (int, *fault.Fault) {
 	return n, nil
 }
 
+// remedyUnframed is for a body that claims to be gRPC's and is not.
+const remedyUnframed = "The other side, or a proxy between, writes a body without gRPC's framing (a flag byte and a length of four bytes before each message) under content-type application/grpc: " +
+	"a web page, JSON, or bare protobuf. Let it frame its messages, which every gRPC library does by itself, or correct its content-type and find out what it serves in place of gRPC."
+
 // startLocked judges the prefix and makes room for its message, of which here
 // bytes have come.
 func (r *receiver) startLocked(here int) *fault.Fault {
 	if r.prefix[0] > 1 {
 		return r.garbage.Newf(fault.Args{Side: fault.Remote},
-			"a message's prefix starts with %#02x, want 0 or 1: these are no length-prefixed messages", r.prefix[0])
+			"a message's prefix starts with %#02x, want 0 or 1: these are no length-prefixed messages", r.prefix[0]).WithRemedy(remedyUnframed)
 	}
 	n := binary.BigEndian.Uint32(r.prefix[1:])
 	if int64(n) > int64(r.limit.Bytes) {
