@@ -35,8 +35,10 @@ JSON messages one after another to a method that takes a stream.
 If the server has no reflection and there is no data, the call is made all the
 same, with an empty message, and the answer is shown as bytes: that is enough to
 see how a server fails. If reflection does not know the method, the server is
-asked for it without any message, so that the answer is its own. If a peer hangs
-up on --plaintext, one TLS handshake shows whether that was why.
+asked for it without any message, so that the answer is its own. If a server
+answers UNIMPLEMENTED and no more, two calls to names that it surely does not
+have, without a message, tell a missing service or method from a handler's word.
+If a peer hangs up on --plaintext, one TLS handshake shows whether that was why.
 
 ` + connHelp + `
 -v shows, on standard error, each step of the connection with its time, what
@@ -247,15 +249,14 @@ func proven(f *fault.Fault, why *dyn.NotFound) *fault.Fault {
 	if why.Parent {
 		id = "handler.unknown-service"
 	}
-	entry := fault.Lookup(id)
-	if entry == nil || f.ID() != "handler.status" {
+	if f.ID() != fault.HandlerStatus.ID {
 		return f
 	}
 	ev := f.Evidence()
 	if ev.Nearest == "" {
 		ev.Nearest = why.Nearest
 	}
-	return entry.New(fault.Args{Code: f.Code(), Side: f.Side(), Processed: fault.No, Message: f.Message(), Verbatim: true, Evidence: &ev}).WithDetails(f.Details())
+	return renamed(f, id, ev, fault.No)
 }
 
 // blind makes the call without knowing its types; why says what the server does
@@ -284,7 +285,7 @@ func (f *callFlags) blind(ctx context.Context, cc grpc.ClientConnInterface, why 
 	if n > 1 || n == 1 && err == nil {
 		err = errors.Join(err, show())
 	}
-	return f.over(res, err, 1, n)
+	return f.over(res, f.absent(ctx, cc, err), 1, n)
 }
 
 func writeLine(w io.Writer, v any) error {
@@ -333,8 +334,9 @@ func (f *callFlags) call(ctx context.Context, cc grpc.ClientConnInterface, src d
 		},
 	}
 	f.log.request("/"+f.text, f.rpc)
-	res, err := c.Do(metadata.NewOutgoingContext(ctx, f.rpc))
-	return f.over(res, err, int(sent.Load()), received)
+	ctx = metadata.NewOutgoingContext(ctx, f.rpc)
+	res, err := c.Do(ctx)
+	return f.over(res, f.absent(ctx, cc, err), int(sent.Load()), received)
 }
 
 // over ends a call, well or not.
