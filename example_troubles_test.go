@@ -198,8 +198,8 @@ func Example_defaultDeadline() {
 
 	_, err := (&usersClient{cc}).GetUser(context.Background(), "1")
 	f, _ := fault.From(err)
-	fmt.Println(f.ID(), f.Ledger().Budget.Round(time.Millisecond), errors.Is(err, context.DeadlineExceeded))
-	// Output: call.deadline 50ms true
+	fmt.Println(f.ID(), f.Ledger().Budget < time.Second, errors.Is(err, context.DeadlineExceeded))
+	// Output: call.deadline true true
 }
 
 // A stream's handler learns from Send that its client has gone.

@@ -150,9 +150,10 @@ func (s *ClientStream) onEarlyEnd() {
 // sampleSize bounds what is kept of the body of an answer that is no gRPC.
 const sampleSize = 1024
 
-// foreignTime is how long the body of an answer that is no gRPC is waited for:
-// what it is is known from its headers, and some never end.
-const foreignTime = time.Second
+// foreignTime is how long the body of an answer that is no gRPC is waited for.
+// What it is is known from its headers; a page comes with them, and some never
+// end.
+const foreignTime = 250 * time.Millisecond
 
 // foreign is an answer that is no gRPC.
 type foreign struct {
