@@ -247,7 +247,10 @@ func TestNeedles(t *testing.T) {
 		texts = append(texts, r.text, strings.ToUpper(r.text))
 	}
 	for i := range all {
-		for _, text := range texts {
+		for j, text := range texts {
+			if (i+j)%10 != 0 && j != i { // all with all would take long
+				continue
+			}
 			if p := &all[i]; p.exp.MatchString(text) && !p.may(strings.ToLower(text)) {
 				t.Errorf("%s matches, and none of %q is in %s", p.Pattern, p.needles, text)
 			}

@@ -4,6 +4,7 @@ package explain
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -117,12 +118,16 @@ var dressings = map[string]func(string) string{
 	"with Windows' line ends": func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") },
 }
 
-// TestDressings: the dress of a text changes nothing.
+// TestDressings: the dress of a text changes nothing. Each text wears some.
 func TestDressings(t *testing.T) {
 	all := reports(t)
-	for name, dress := range dressings {
+	for i, name := range slices.Sorted(maps.Keys(dressings)) {
+		dress := dressings[name]
 		t.Run(name, func(t *testing.T) {
-			for _, r := range all {
+			for j, r := range all {
+				if (i+j)%3 != 0 {
+					continue
+				}
 				if name == "shouted" && len(likely[codes.Code(codeOf(r))]) > 0 && first(t, r.text) == string(likely[codes.Code(codeOf(r))][0].ID) {
 					continue // a code's name in capitals is a code, in whatever text
 				}
