@@ -181,6 +181,8 @@ func (f *callFlags) reflected(ctx, rctx context.Context, cc *faultline.ClientCon
 		return f.failed(f.meant(flt), "")
 	case !ok && errors.Is(ctx.Err(), context.Canceled):
 		return err
+	case !f.empty() && ok && flt.Code().String() != "Unimplemented": // it is not for want of reflection
+		return f.failed(flt, "")
 	case !f.empty() && ok:
 		return f.failed(flt, noReflection)
 	case !f.empty():

@@ -299,6 +299,8 @@ func TestFailures(t *testing.T) {
 		{"HTTP/1", []string{"--plaintext", raw(peer.HTTP1()), method}, codes.Unavailable, "http2.http1-peer", "remote", "no", "the server speaks HTTP/1", ""},
 		{"SSH", []string{"--plaintext", raw(peer.SSH()), method}, codes.Unavailable, "http2.not-http2", "remote", "no", "", "SSH"},
 		{"bad gateway", []string{"--plaintext", scripted(peer.HTTPStatus(502, "text/html", "<h1>Bad Gateway</h1>")), method}, codes.Unavailable, "wire.http-status", "between", "maybe", "", "502"},
+		{"bad gateway, and data", []string{"--plaintext", scripted(peer.HTTPStatus(502, "text/html", "")), method, "-d", `{"x":1}`}, codes.Unavailable, "wire.http-status", "between", "maybe", "check that the backend runs", "502"},
+		{"no reflection, and data", []string{"--plaintext", scripted(peer.TrailersOnly(12, "none")), method, "-d", `{"x":1}`}, codes.Unimplemented, "handler.status", "remote", "maybe", "--proto FILE", ""},
 		{"a page", []string{"--plaintext", scripted(peer.HTML()), method}, codes.Unknown, "wire.content-type", "between", "maybe", "", "text/html"},
 		{"reset", []string{"--plaintext", scripted(peer.RST(2)), method}, codes.Internal, "http2.rst-other", "remote", "maybe", "", ""},
 		{"refused stream", []string{"--plaintext", scripted(peer.RST(7)), method}, codes.Unavailable, "http2.refused-stream", "remote", "no", "", ""},
