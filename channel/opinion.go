@@ -74,7 +74,7 @@ func (s *Subchannel) withoutCertificate(ctx context.Context, d dialPlan, f *faul
 	switch {
 	case f.Entry() == fault.TLSClientCertRejected:
 	case alerted && alert == alertHandshakeFailure:
-	case f.Entry() == fault.HTTP2ConnectionLost, !alerted && f.Side() == fault.Remote && hungUp(f):
+	case f.Entry() == fault.HTTP2ConnectionLost, !alerted && f.Side() == fault.Remote && hungUp(f.Cause()): // a fault itself is no io.EOF
 	default:
 		return f
 	}

@@ -152,6 +152,8 @@ func TestTLSRows(t *testing.T) {
 			client: client(func(c *tls.Config) { c.GetClientCertificate = always(ca.issue(nil)) }), want: row(fault.TLSClientCertRejected, fault.Remote)},
 		{name: "hangs up without a client certificate", raw: hangUpWithoutCertificate(&tls.Config{Certificates: []tls.Certificate{good}, NextProtos: h2, ClientAuth: tls.RequestClientCert}),
 			want: row(fault.TLSClientCertRequired, fault.Remote)},
+		{name: "hangs up within the handshake without a client certificate", raw: hangUpInside(&tls.Config{Certificates: []tls.Certificate{good}, NextProtos: h2, ClientAuth: tls.RequestClientCert, MaxVersion: tls.VersionTLS12}),
+			want: row(fault.TLSClientCertRequired, fault.Remote)},
 		{name: "a client's certificate", server: &tls.Config{Certificates: []tls.Certificate{ca.issue(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })}, NextProtos: h2},
 			want: row(fault.TLSHandshake, fault.Local), cause: asError[x509.CertificateInvalidError]},
 		{name: "hangs up, and speaks cleartext", raw: firstByte('P', func(nc net.Conn) { goodPeer("", nc) }, func(nc net.Conn) { _ = nc.(*replayed).CloseWrite(); drain(nc) }),
@@ -211,6 +213,20 @@ func hangUpWithoutCertificate(cfg *tls.Config) func(net.Conn) {
 		if c.Handshake() == nil && len(c.ConnectionState().PeerCertificates) == 0 {
 			_ = nc.(*net.TCPConn).CloseWrite()
 		}
+		drain(nc)
+	}
+}
+
+// hangUpInside is a server that ends each connection when it has seen the
+// client's certificate, or that there is none.
+func hangUpInside(cfg *tls.Config) func(net.Conn) {
+	return func(nc net.Conn) {
+		cfg := cfg.Clone()
+		cfg.VerifyConnection = func(tls.ConnectionState) error {
+			_ = nc.(*net.TCPConn).CloseWrite()
+			return io.EOF
+		}
+		_ = tls.Server(nc, cfg).Handshake()
 		drain(nc)
 	}
 }
