@@ -32,6 +32,10 @@ import (
 // is given.
 const defaultTime = 30 * time.Second
 
+// defaultConnectTime is gRPC's minimum for an attempt to connect
+// (https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md).
+const defaultConnectTime = 20 * time.Second
+
 // connFlags say how to reach a server and what to send with each call. They
 // are those of grpcurl wherever it has one for the purpose.
 type connFlags struct {
@@ -50,7 +54,7 @@ var aliases = map[string]string{"servername": "server-name", "max-time": "timeou
 
 func (f *connFlags) add(cmd *cobra.Command) {
 	f.verb = cmd.Name()
-	f.connectTimeout, f.maxMessage = seconds(20*time.Second), 4<<20
+	f.maxMessage = 4 << 20
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	fl.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
@@ -73,7 +77,7 @@ func (f *connFlags) add(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.reflectHeaders, "reflect-header", nil, "metadata, as `'name: value'`, to send to reflection only")
 	fl.BoolVar(&f.expand, "expand-headers", false, "replace ${NAME} in metadata by the environment's variable")
 	fl.Var(&f.timeout, "timeout", "the most that everything may take, as `time` such as 5s, or seconds (default: 30s for reflection and for calls without streams)")
-	fl.Var(&f.connectTimeout, "connect-timeout", "the most that one attempt to connect may take, as `time` such as 5s, or seconds")
+	fl.Var(&f.connectTimeout, "connect-timeout", "the most that one attempt to connect may take, as `time` such as 5s, or seconds (default: 20s, or less if --timeout is)")
 	fl.Var(&f.maxMessage, "max-msg-size", "the largest message of the answer accepted, in `bytes`; KiB, MiB and GiB may follow")
 }
 
@@ -115,9 +119,11 @@ func (f *connFlags) dial(text string, sink event.Sink) (*faultline.ClientConn, e
 	if f.userAgent != "" {
 		agent = f.userAgent + " " + agent
 	}
+	connect := grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: f.connectLimit()}
+	connect.Backoff.BaseDelay = min(connect.Backoff.BaseDelay, connect.MinConnectTimeout/2) // an attempt may take that, too
 	opts := []faultline.DialOption{
 		faultline.WithTransportCredentials(creds), faultline.WithUserAgent(agent),
-		faultline.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: time.Duration(f.connectTimeout)}),
+		faultline.WithConnectParams(connect),
 	}
 	if f.authority != "" {
 		opts = append(opts, faultline.WithAuthority(f.authority))
@@ -129,6 +135,19 @@ func (f *connFlags) dial(text string, sink event.Sink) (*faultline.ClientConn, e
 		opts = append(opts, faultline.WithEventSink(sink))
 	}
 	return faultline.NewClient(target, opts...)
+}
+
+// connectLimit is what one attempt to connect may take. It ends before the
+// time for everything does: what the peer did not do says more than that time
+// ran out.
+func (f *connFlags) connectLimit() time.Duration {
+	switch most := time.Duration(f.timeout) / 4 * 3; {
+	case f.connectTimeout > 0:
+		return time.Duration(f.connectTimeout)
+	case most > 0 && most < defaultConnectTime:
+		return most
+	}
+	return defaultConnectTime
 }
 
 func (f *connFlags) creds() (credentials.TransportCredentials, error) {

@@ -101,9 +101,9 @@ func newDoctor() *cobra.Command {
 	fl := cmd.Flags()
 	f.conn.add(cmd)
 	probe, connect := fl.Lookup("timeout"), fl.Lookup("connect-timeout")
-	f.conn.timeout, f.conn.connectTimeout = seconds(doctor.DefaultTimeout), 0
+	f.conn.timeout = seconds(doctor.DefaultTimeout)
 	probe.Usage, probe.DefValue = "the most that one probe may take, as `time` such as 5s, or seconds", doctor.DefaultTimeout.String()
-	connect.Usage, connect.DefValue = "the same for dial, tls and http2, as `time`, if it is another", ""
+	connect.Usage = "the same for dial, tls and http2, as `time`, if it is another"
 	fl.StringVar(&f.service, "service", "", "the `name` of the service whose health is asked for; empty is the whole server")
 	fl.StringVar(&f.method, "method", "", "call `package.Service/Method` too")
 	fl.StringVarP(&f.data, "data", "d", "", "the `JSON` message for --method; @ reads it from standard input, @FILE from a file")

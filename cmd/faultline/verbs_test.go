@@ -311,6 +311,9 @@ func TestFailures(t *testing.T) {
 		}), method}, codes.Unavailable, "wire.http-status", "between", "maybe", "", "503"},
 		{"no trailers", []string{"--plaintext", scripted(peer.MissingTrailers(nil)), method}, codes.Internal, "wire.trailers-missing", "between", "yes", "", ""},
 		{"silence", []string{"--plaintext", "--timeout", "200ms", scripted(peer.Silence()), method}, codes.DeadlineExceeded, "call.deadline", "local", "maybe", "--timeout gives more time", ""},
+		{"a frozen server", []string{"--plaintext", "--timeout", "400ms", raw(peer.Mute()), method}, codes.Unavailable, "http2.preface-timeout", "remote", "no", "frozen or stuck", ""},
+		{"a frozen TLS server", []string{"--timeout", "400ms", raw(peer.Mute()), method}, codes.Unavailable, "tls.handshake", "remote", "no", "frozen", ""},
+		{"too little time to connect", []string{"--plaintext", "--timeout", "400ms", "--connect-timeout", "9s", raw(peer.Mute()), method}, codes.DeadlineExceeded, "call.deadline", "local", "no", "sent no HTTP/2 SETTINGS", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			o := command(t, "", append([]string{"call"}, tc.args...)...)
