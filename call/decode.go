@@ -61,6 +61,9 @@ func (c *call) inflate(p []byte) (*codec.Buffer, *fault.Fault) {
 	if comp == nil {
 		a := c.received(nil)
 		a.Side, a.Code, a.Evidence.Encoding = fault.Remote, codes.Internal, name
+		if a.Evidence.Messages <= 1 {
+			a.Processed = fault.Maybe // nobody here can read it: it proves no handler
+		}
 		if ok {
 			return nil, fault.CodecResponseCompressor.Newf(a, "a message is marked as compressed and grpc-encoding is %q, expected the name of a compressor", name)
 		}

@@ -289,7 +289,7 @@ func keep(s *wire.ClientStream, m *wire.Message, q question, a *answer) error {
 			name = h.Encoding
 		}
 		if name != "gzip" {
-			return illness{named("codec.response-compressor").says(fault.Remote, fault.Yes,
+			return illness{named("codec.response-compressor").says(fault.Remote, fault.Maybe,
 				"a message is compressed and grpc-encoding is %q; this client offered \"gzip\"", name)}
 		}
 		var err error

@@ -86,7 +86,7 @@ var processed = map[fault.ID]string{
 	"codec.marshal":                "**no** on the client for the first message: nothing was sent. **yes** on the server: its handler ran.",
 	"codec.decompress":             "**yes** on the client. On the server **no** for a method that takes one message, **yes** for one that takes a stream.",
 	"codec.compressor-unsupported": noHandler,
-	"codec.response-compressor":    "**yes** on the client: a message had arrived. On the server **no** for a method that takes one message, **yes** for one that takes a stream.",
+	"codec.response-compressor":    "For an answer **maybe**: nobody here can read what came; **yes** if another message had come before. On the server **no** for a method that takes one message, **yes** for one that takes a stream.",
 	"codec.too-large":              "**no** for a request's first message, refused by either side. **yes** for an answer, which the server did not send or the client refused.",
 	"codec.subtype":                noHandler,
 
