@@ -140,7 +140,11 @@ func (s *stream) state() (c *call, end error) {
 
 // finish ends the stream with err, unless it has ended, and returns its
 // outcome.
-func (s *stream) finish(err error) error {
+func (s *stream) finish(err error) error { return s.decide(err, nil) }
+
+// decide is finish; given is the attempt that this side gives up with it, or
+// nil. What comes for that later is no part of the answer.
+func (s *stream) decide(err error, given *call) error {
 	if f, ok := err.(*fault.Fault); ok && f.Ledger() == nil {
 		err = s.billed(f)
 	}
@@ -159,6 +163,9 @@ func (s *stream) finish(err error) error {
 	s.mu.Unlock()
 	if stop != nil {
 		stop()
+	}
+	if given != nil {
+		given.s.Cancel()
 	}
 	c.caller.live.remove(s)
 	if err == nil {
@@ -189,9 +196,7 @@ func (s *stream) billed(f *fault.Fault) *fault.Fault {
 
 // abort finishes the stream for a failure on this side, and tells the peer.
 func (s *stream) abort(c *call, f *fault.Fault) error {
-	err := s.finish(f)
-	c.s.Cancel()
-	return err
+	return s.decide(f, c)
 }
 
 // SendMsg implements grpc.ClientStream. It returns when the message has been

@@ -119,6 +119,7 @@ type ClientStream struct {
 	foreign   *foreign // an answer that is no gRPC and goes on
 	inOrder   bool     // the answer ended with trailers
 	abandoned bool     // this side reset the stream
+	canceled  bool     // by Cancel
 
 	closed atomic.Bool // END_STREAM is sent, and nobody sends any more
 }
@@ -281,10 +282,14 @@ func (s *ClientStream) surplus() *fault.Fault {
 	return f
 }
 
-// Trailer returns the trailing metadata, after the end. It is shared.
+// Trailer returns the trailing metadata, after the end, nil after Cancel. It is
+// shared.
 func (s *ClientStream) Trailer() metadata.MD {
 	s.recv.mu.Lock()
 	defer s.recv.unlock()
+	if s.canceled {
+		return nil // they came while the caller decided otherwise
+	}
 	return s.trailer
 }
 
@@ -310,7 +315,7 @@ func (s *ClientStream) Ended() bool {
 func (s *ClientStream) Cancel() {
 	s.Stream.Reset(h2.Cancel)
 	s.recv.mu.Lock()
-	s.abandoned = true
+	s.abandoned, s.canceled = true, true
 	s.recv.abortLocked(ErrDone)
 	s.endLocked(ErrDone)
 	s.recv.unlock()
@@ -372,6 +377,6 @@ func (s *ClientStream) Renew() {
 	s.recv.reset()
 	s.first = nil
 	s.head, s.headAt, s.headKnown, s.trailer = nil, 0, nil, nil
-	s.inOrder, s.abandoned = false, false
+	s.inOrder, s.abandoned, s.canceled = false, false, false
 	s.closed.Store(false)
 }

@@ -84,6 +84,9 @@ func TestRequestOnTheWire(t *testing.T) {
 		if !s.Recyclable() {
 			t.Error("a stream that ended in order cannot be used again")
 		}
+		if s.Cancel(); s.Trailer() != nil { // the caller may have decided before they came
+			t.Errorf("trailer %v after Cancel", s.Trailer())
+		}
 		if err := s.CloseSend(); err != io.EOF {
 			t.Errorf("CloseSend after the end: %v", err)
 		}
