@@ -270,7 +270,7 @@ func (f *fleet) start(lis net.Listener) *incarnation {
 
 func (f *fleet) end(in *incarnation, stop func()) {
 	stop()
-	if err := <-in.served; err != nil {
+	if err := <-in.served; err != nil && err != grpc.ErrServerStopped { // which is: before it began to serve
 		f.t.Errorf("Serve: %v", err)
 	}
 }
