@@ -171,13 +171,11 @@ func (c *call) unsendable(err error) *fault.Fault {
 	return f.WithEvidence(ev)
 }
 
-// end serves the options that want to know, once the call is over.
-func (c *call) end(err error) {
+// answered fills in what options want to know of the answer, once the call is
+// over, and before the program learns that.
+func (c *call) answered() {
 	if c.more == nil {
 		return
-	}
-	if c.more.cancel != nil {
-		c.more.cancel()
 	}
 	for _, opt := range c.more.opts {
 		switch opt := opt.(type) {
@@ -189,7 +187,20 @@ func (c *call) end(err error) {
 			if c.peer != nil {
 				*opt.PeerAddr = *c.peer
 			}
-		case grpc.OnFinishCallOption:
+		}
+	}
+}
+
+// end gives up what belonged to the call, and has options learn of its end.
+func (c *call) end(err error) {
+	if c.more == nil {
+		return
+	}
+	if c.more.cancel != nil {
+		c.more.cancel()
+	}
+	for _, opt := range c.more.opts {
+		if opt, ok := opt.(grpc.OnFinishCallOption); ok {
 			opt.OnFinish(err)
 		}
 	}

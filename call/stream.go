@@ -75,6 +75,7 @@ func (c *Caller) stream(ctx context.Context, desc *grpc.StreamDesc, method strin
 	if f != nil {
 		f = s.cur.billed(f)
 		s.cur.settle(f)
+		s.cur.answered()
 		s.cur.end(f)
 		s.cur.log(f)
 		return nil, f
@@ -160,12 +161,13 @@ func (s *stream) decide(err error, given *call) error {
 	if s.view != nil {
 		s.view.cancel()
 	}
+	if given != nil {
+		given.s.Cancel()
+	}
+	c.answered() // under the lock: whoever sees the end sees this too
 	s.mu.Unlock()
 	if stop != nil {
 		stop()
-	}
-	if given != nil {
-		given.s.Cancel()
 	}
 	c.caller.live.remove(s)
 	if err == nil {

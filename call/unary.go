@@ -31,6 +31,7 @@ func (c *Caller) unary(ctx context.Context, method string, args, reply any, opts
 		c.succeeded()
 	}
 	u.settle(err)
+	u.answered()
 	u.end(err)
 	u.log(f)
 	if u.more != nil && u.more.lent {

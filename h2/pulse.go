@@ -80,7 +80,7 @@ func (s span) duration() time.Duration { return time.Duration(s) * spanUnit }
 type Blocked struct {
 	Quota  time.Duration // for one of the peer's MAX_CONCURRENT_STREAMS
 	Window time.Duration // for flow control, and for room in the write buffer
-	Now    bool          // it waits for Window at this moment
+	Now    bool          // it waits for Window at this moment, or did until it was given up
 }
 
 // Blocked returns for how long the stream has waited. Waits shorter than 10
@@ -88,9 +88,9 @@ type Blocked struct {
 func (s *Stream) Blocked(c *Conn) Blocked {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b := Blocked{Quota: s.quota.duration(), Now: s.wait.pending}
+	b := Blocked{Quota: s.quota.duration(), Now: s.wait.stage != notWaiting}
 	w := s.wait.spent
-	if b.Now {
+	if s.wait.stage == waiting {
 		w += toSpan(c.clock())
 	}
 	b.Window = w.duration()
@@ -99,11 +99,11 @@ func (s *Stream) Blocked(c *Conn) Blocked {
 
 // pauseLocked and resumeLocked enclose a wait for window.
 func (w *waiter) pauseLocked(c *Conn) {
-	w.pending = true
+	w.stage = waiting
 	w.spent -= toSpan(c.clock())
 }
 
 func (w *waiter) resumeLocked(c *Conn) {
-	w.pending = false
+	w.stage = notWaiting
 	w.spent += toSpan(c.clock())
 }

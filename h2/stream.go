@@ -57,7 +57,7 @@ func (s *Stream) Attach(h StreamHandler) {
 	s.headEnd = 0
 	s.recv = recvState{length: -1}
 	s.credit.Store(0)
-	s.wait.hasTurn = false
+	s.wait.hasTurn, s.wait.stage = false, notWaiting
 	s.wait.spent, s.quota = 0, 0
 	if s.wait.ch != nil {
 		select {

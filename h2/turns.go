@@ -56,10 +56,19 @@ type waiter struct {
 	queued     bool
 	blocked    bool // waits for window of its own
 	hasTurn    bool
-	pending    bool          // in awaitLocked
-	spent      span          // there
+	stage      waitStage
+	spent      span          // in waits
 	ch         chan struct{} // made at the first wait; one token
 }
+
+// waitStage is where a stream is with respect to awaitLocked.
+type waitStage uint8
+
+const (
+	notWaiting waitStage = iota
+	waiting
+	gaveUp // it left because done was closed: the stream has no future
+)
 
 func (w *waiter) signal() {
 	select {
@@ -108,6 +117,7 @@ func (c *Conn) awaitLocked(s *Stream, done <-chan struct{}) error {
 	s.wait.blocked = false
 	c.turns.remove(s)
 	if err != nil {
+		s.wait.stage = gaveUp
 		c.endTurnLocked(s)
 		select { // a token that crossed with done must not wake the next wait
 		case <-s.wait.ch:
