@@ -13,4 +13,4 @@ func newSocket(net.Conn) *socket { return nil }
 
 func (*socket) read([]byte) (int, error) { return 0, nil }
 
-func (*socket) tryWrite([]byte) int { return 0 }
+func (*socket) tryWrite([]byte, bool) int { return 0 }

@@ -17,7 +17,7 @@ func readOnce(fd uintptr, b []byte) (n int, err error) {
 	}
 }
 
-func writeOnce(fd uintptr, b []byte) (n int, err error) {
+func writeOnce(fd uintptr, b []byte, _ bool) (n int, err error) {
 	for {
 		if n, err = syscall.Write(int(fd), b); err != syscall.EINTR {
 			return max(n, 0), err

@@ -28,6 +28,8 @@ type transfer struct {
 	n    int
 	err  error
 	once func(fd uintptr) (done bool)
+	// alone is of a write that is for the only stream there is.
+	alone bool
 }
 
 // newSocket returns nil if nc is not a socket of the net package itself. A
@@ -52,7 +54,7 @@ func newSocket(nc net.Conn) *socket {
 		return s.in.err != syscall.EAGAIN
 	}
 	s.to.once = func(fd uintptr) bool {
-		s.to.n, s.to.err = writeOnce(fd, s.to.b)
+		s.to.n, s.to.err = writeOnce(fd, s.to.b, s.to.alone)
 		return true
 	}
 	return s
@@ -83,11 +85,12 @@ func (s *socket) failed(op string, err error) error {
 	return &net.OpError{Op: op, Net: s.nc.LocalAddr().Network(), Source: s.nc.LocalAddr(), Addr: s.nc.RemoteAddr(), Err: err}
 }
 
-// tryWrite returns how many bytes of b the socket took. Errors are left to the
+// tryWrite returns how many bytes of b the socket took; alone says that they
+// are for the only stream there is. Errors are left to the
 // writer goroutine, which meets them again.
-func (s *socket) tryWrite(b []byte) int {
+func (s *socket) tryWrite(b []byte, alone bool) int {
 	t := &s.to
-	t.b, t.n, t.err = b, 0, nil
+	t.b, t.n, t.err, t.alone = b, 0, nil, alone
 	err := s.rc.Write(t.once)
 	t.b = nil
 	if err != nil || t.err != nil {

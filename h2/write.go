@@ -183,8 +183,9 @@ func (c *Conn) withdrawLocked() {
 // writeOwnLocked writes what the socket has room for.
 func (c *Conn) writeOwnLocked() {
 	b, head := c.takeLocked()
+	alone := c.streams.n <= 1
 	c.mu.Unlock()
-	n := c.sock.tryWrite(b)
+	n := c.sock.tryWrite(b, alone)
 	c.mu.Lock()
 	if rest := b[n:]; len(rest) > 0 {
 		c.out.taken -= uint64(len(rest))
