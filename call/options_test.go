@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/faultline-rpc/faultline/fault"
+	mock "github.com/faultline-rpc/faultline/internal/peer"
 	"github.com/faultline-rpc/faultline/wire"
 )
 
@@ -53,6 +55,27 @@ func TestResultOptions(t *testing.T) {
 	_, err := stub(c).UnaryCall(context.Background(), nil, grpc.UseCompressor("squeeze"), grpc.OnFinish(func(error) { told++ }))
 	if !fault.CallMisuse.Is(err) || told != 1 {
 		t.Errorf("%v, OnFinish ran %d times", err, told)
+	}
+}
+
+// Whoever learns that a stream's time is over finds the answer's options filled
+// in, though it may be another goroutine that ended it.
+func TestResultOptionsAtTheDeadline(t *testing.T) {
+	for range 20 {
+		against(t, mock.EachAtOnce(mock.Silence()), Config{}, func(t *testing.T, c *Caller) {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			var p peer.Peer
+			var trailer metadata.MD
+			st := open(t, c, ctx, duplex, grpc.Peer(&p), grpc.Trailer(&trailer))
+			if err := st.RecvMsg(nil); !fault.CallDeadline.Is(err) {
+				t.Fatalf("RecvMsg: %v", err)
+			}
+			if p.Addr == nil || trailer == nil {
+				t.Errorf("peer %v, trailer %v", p, trailer)
+			}
+			trailer = st.Trailer() // a race, if the option were filled in later
+		})
 	}
 }
 
