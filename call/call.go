@@ -140,12 +140,12 @@ func (c *call) need(r *room) *more {
 }
 
 // next returns the call anew, for an attempt beside the one that c keeps.
-func (c *call) next(desc *grpc.StreamDesc) *call {
+func (c *call) next() *call {
 	n := &call{caller: c.caller, ctx: c.ctx, method: c.method, options: c.options, more: c.more, start: c.start,
 		deadline: c.deadline, before: c.before, timed: c.timed, single: c.single, repeated: c.repeated, unseen: c.unseen}
 	n.number = c.number
 	if c.watch != nil {
-		n.watch = newWatch(n, desc)
+		n.watch = newWatch(n, c.watch.desc)
 		n.watch.resolved = c.watch.resolved
 	}
 	return n

@@ -78,6 +78,7 @@ type Caller struct {
 func New(cfg Config) *Caller {
 	c := &Caller{cfg: cfg, epoch: time.Now().Add(-1), random: rand.Float64}
 	c.deflate, c.inflate = codec.FromCompressor(cfg.Compressor), codec.FromDecompressor(cfg.Decompressor)
+	c.live.over = make(chan struct{})
 	c.templates.cfg, c.templates.inflate = &c.cfg, c.inflate
 	c.rooms.New = func() any { return &room{call: call{caller: c}} }
 	return c

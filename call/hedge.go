@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/faultline-rpc/faultline/event"
@@ -27,7 +26,6 @@ import (
 // above all, belongs to the goroutine of the race.
 type race struct {
 	call    *call
-	desc    *grpc.StreamDesc
 	msgs    []message // the request
 	running []*runner
 	stopped bool // the server asked for no more attempts
@@ -68,12 +66,12 @@ func (c *call) hedged() bool { return c.more != nil && c.more.hedging != nil && 
 
 // race runs attempts beside the one that c has under way. It returns the one
 // that was answered first; or the call's fault, and the attempt it came from.
-func (c *call) race(desc *grpc.StreamDesc, msgs []message) (*call, *fault.Fault) {
-	r := &race{call: c, desc: desc, msgs: msgs, results: make(chan result), over: make(chan struct{})}
+func (c *call) race(msgs []message) (*call, *fault.Fault) {
+	r := &race{call: c, msgs: msgs, results: make(chan result), over: make(chan struct{})}
 	defer r.stop()
 	c.more.lent = true
 	c.spend(streamWait(c.s))
-	first := c.next(desc)
+	first := c.next()
 	first.attempt, first.watch = c.attempt, c.watch
 	if first.watch != nil {
 		first.watch.c = first
@@ -82,8 +80,12 @@ func (c *call) race(desc *grpc.StreamDesc, msgs []message) (*call, *fault.Fault)
 	r.enter(first, c.began)
 	timer := time.NewTimer(c.more.hedging.Delay - (c.caller.now() - c.began))
 	defer timer.Stop()
+	closing := c.caller.live.over
 	for {
 		select {
+		case <-closing: // the next attempt will say so
+			closing = nil
+			timer.Reset(0)
 		case <-timer.C:
 			if p := &c.more.policy; p.made < p.max() && !r.stopped && p.bucket.open() {
 				r.launch(verdict{}, nil)
@@ -118,7 +120,7 @@ func (r *race) launch(v verdict, f *fault.Fault) {
 		c.more.made++
 	}
 	c.unseen, c.before = v.unseen, int32(c.more.made-1)
-	n := c.next(r.desc) // with the number of the one before
+	n := c.next() // with the number of the one before
 	c.number++
 	if sink := c.caller.cfg.Sink; sink != nil {
 		e := event.CallRetried{Method: c.method, Attempt: int(c.number), Transparent: v.unseen}

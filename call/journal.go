@@ -55,17 +55,6 @@ func (c *call) log(f *fault.Fault) {
 	j.Log(ctx, l)
 }
 
-// log writes the line of a stream that has ended on c. Of an attempt that is
-// being made nobody but its goroutine knows.
-func (s *stream) log(c *call, busy bool) {
-	f, _ := s.outcome.(*fault.Fault) // it does not change any more
-	if !busy {
-		c.log(f)
-	} else if l := c.caller.cfg.Logger; l != nil {
-		c.line(f).Log(c.ctx, l)
-	}
-}
-
 // line is what is known of every call.
 func (c *call) line(f *fault.Fault) *journal.Call {
 	j := &journal.Call{Role: event.Client, Method: c.method, Elapsed: c.caller.now() - c.start, Timed: c.timed, Budget: c.budget()}

@@ -11,9 +11,9 @@ import (
 // live is the list of a client's open streams: their programs may never look
 // at them again, and yet somebody wants to know that they ended.
 type live struct {
-	mu     sync.Mutex
-	first  *stream // guarded by mu
-	closed bool    // guarded by mu
+	mu    sync.Mutex
+	first *stream       // guarded by mu
+	over  chan struct{} // closed under mu, for good
 }
 
 // links are a stream's neighbors in the list.
@@ -25,7 +25,7 @@ type links struct {
 func (l *live) add(s *stream) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
+	if l.closed() {
 		return false
 	}
 	if s.next = l.first; s.next != nil {
@@ -57,11 +57,23 @@ func (l *live) removeLocked(s *stream) {
 	s.links = links{}
 }
 
+// closed reports whether close was called.
+func (l *live) closed() bool {
+	select {
+	case <-l.over:
+		return true
+	default:
+		return false
+	}
+}
+
 // close empties the list for good, and returns what was in it.
 func (l *live) close() []*stream {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.closed = true
+	if !l.closed() {
+		close(l.over)
+	}
 	var all []*stream
 	for l.first != nil {
 		all = append(all, l.first)
@@ -79,24 +91,16 @@ func (c *Caller) Close() {
 	}
 }
 
-// channelClosed ends a stream whose channel is closed.
+// channelClosed ends a stream whose channel is closed. An attempt that is being
+// made ends by itself.
 func (s *stream) channelClosed() {
-	s.mu.Lock()
-	c, busy, over := s.cur, s.repeating, s.over
-	if !busy {
-		s.commitLocked()
-	}
-	s.mu.Unlock()
-	a := fault.Args{Side: fault.Local, Evidence: &fault.Evidence{Method: s.first.method}}
-	switch {
-	case over:
-		return
-	case busy: // whoever makes the attempt drops it
-		_ = s.finish(fault.CallClosed.New(a))
+	c, ok := s.settleFor()
+	if !ok {
 		return
 	}
 	f, ok := fault.From(c.s.Outcome())
 	if !ok {
+		a := fault.Args{Side: fault.Local}
 		a.Evidence, a.Processed = c.observed()
 		f = fault.CallClosed.Newf(a, "the client was closed while the call ran")
 	}

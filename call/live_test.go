@@ -111,3 +111,27 @@ func TestCloseForgetsNothing(t *testing.T) {
 		}
 	})
 }
+
+// A call that waits before its next attempt ends with the client, at once.
+func TestCloseEndsBackoff(t *testing.T) {
+	anHour := peer.TrailersOnly(14, "down", pushbackKey, "3600000")
+	for name, config := range map[string]string{"retry": retrying(3, ""), "hedging": hedging(3, "10s", "")} {
+		for form, do := range forms {
+			t.Run(name+"/"+form, func(t *testing.T) {
+				under(t, peer.Each(anHour), config, Config{}, func(t *testing.T, c *Caller) {
+					ch := c.cfg.Channel.(*channel.Channel)
+					time.AfterFunc(time.Second, func() { ch.Close(); c.Close() })
+					begin, finished := time.Now(), 0
+					_, err := do(c, context.Background(), grpc.OnFinish(func(error) { finished++ }))
+					f, ok := fault.From(err)
+					if !ok || f.Entry() != fault.CallClosed || f.Code() != codes.Canceled || f.Processed() != fault.Maybe || len(f.Attempts()) != 2 {
+						t.Errorf("%+v", err)
+					}
+					if took := time.Since(begin).Round(10 * time.Millisecond); took != time.Second || finished != 1 {
+						t.Errorf("it took %v, want 1s; OnFinish ran %d times", took, finished)
+					}
+				})
+			})
+		}
+	}
+}

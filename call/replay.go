@@ -93,18 +93,16 @@ func (s *stream) take(c, next *call, f *fault.Fault) bool {
 	if next.s != nil {
 		s.cur = next
 	}
-	over, outcome := s.over, s.outcome
 	s.mu.Unlock()
 	switch {
-	case over && f == nil: // the context ended meanwhile
-		next.settle(outcome)
-		next.s.Cancel()
-		return false
 	case f != nil:
 		_ = s.finish(f)
 		return false
 	case c.ctx.Err() != nil: // whoever watches the context left this to us
 		s.contextEnded()
+		return false
+	case c.caller.live.closed(): // so did who closed the client
+		s.channelClosed()
 		return false
 	}
 	return true
@@ -115,7 +113,7 @@ func (s *stream) replay(c *call, f *fault.Fault, kept []message) (*call, *fault.
 	if f = c.failed(f, false); f != nil {
 		return c, f
 	}
-	next := c.next(s.desc)
+	next := c.next()
 	r := c.caller.acquire()
 	defer c.caller.release(r)
 	next.scratch = &r.scratch
@@ -216,7 +214,7 @@ func (s *stream) hedge(c *call) bool {
 	s.repeating = true
 	kept := s.kept
 	s.mu.Unlock()
-	next, f := c.race(s.desc, kept)
+	next, f := c.race(kept)
 	if s.take(c, next, f) {
 		s.commit()
 	}

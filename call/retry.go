@@ -270,8 +270,9 @@ func (c *call) pause(v verdict, f *fault.Fault) *fault.Fault {
 		select {
 		case <-t.C:
 		case <-c.ctx.Done():
-			t.Stop()
+		case <-c.caller.live.over: // the next attempt will say so
 		}
+		t.Stop()
 	}
 	idle := *c // between attempts
 	idle.attempt = attempt{began: c.more.spent.until, number: c.number + 1}

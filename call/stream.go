@@ -26,13 +26,16 @@ import (
 //	running --(finish)--> over, with its outcome
 type stream struct {
 	links
-	desc  *grpc.StreamDesc
 	first call
 	room  wire.ClientStream // storage of the first attempt
 
 	// sending is held while a message is sent, and while an attempt is
 	// repeated. It is taken before mu.
 	sending sync.Mutex
+
+	// ending is held, from when the outcome is there, until everybody who asked
+	// for it has learned of it.
+	ending sync.Mutex
 
 	// steady is cur while the stream is committed to it and not over: what most
 	// sends and receives find, without the lock. It is written under mu.
@@ -45,6 +48,7 @@ type stream struct {
 	committed bool        // guarded by mu: there will be no repetition
 	closed    bool        // guarded by sending: the program closed its side
 	complete  bool        // guarded by mu: the whole request was sent
+	streaming bool        // the program may send several messages
 	hedging   bool        // the service config asks for it; set before others know the stream
 	repeating bool        // guarded by mu: an attempt is being made, which settles itself
 	over      bool        // guarded by mu
@@ -61,7 +65,7 @@ type view struct {
 
 // stream opens a stream.
 func (c *Caller) stream(ctx context.Context, desc *grpc.StreamDesc, method string, opts []grpc.CallOption) (grpc.ClientStream, error) {
-	s := &stream{desc: desc}
+	s := &stream{streaming: desc.ClientStreams}
 	r := c.acquire()
 	s.first.caller, s.first.spare, s.first.scratch = c, &s.room, &r.scratch
 	s.cur = &s.first
@@ -102,15 +106,22 @@ func (s *stream) attend() {
 // contextEnded ends a stream whose program may never look at it again. An
 // attempt that is being made ends by itself.
 func (s *stream) contextEnded() {
-	s.mu.Lock()
-	c, busy := s.cur, s.repeating || s.over
-	if !busy {
-		s.commitLocked()
-	}
-	s.mu.Unlock()
-	if !busy {
+	if c, ok := s.settleFor(); ok {
 		_ = s.abort(c, c.interrupted(streamWait(c.s)))
 	}
+}
+
+// settleFor commits a running stream to its attempt, which then stays as it is.
+// It reports false if the stream is over, or if an attempt is being made: of
+// that nobody but its goroutine knows.
+func (s *stream) settleFor() (*call, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.repeating || s.over {
+		return nil, false
+	}
+	s.commitLocked()
+	return s.cur, true
 }
 
 // waitEnded ends a stream whose receiver's context has ended, and returns the
@@ -121,7 +132,7 @@ func (s *stream) waitEnded() error {
 	defer s.sending.Unlock()
 	s.contextEnded()
 	_, end := s.state()
-	return end
+	return s.told(end)
 }
 
 // state returns the current attempt, and the stream's end: io.EOF for OK.
@@ -140,7 +151,7 @@ func (s *stream) state() (c *call, end error) {
 }
 
 // finish ends the stream with err, unless it has ended, and returns its
-// outcome.
+// outcome. No attempt is being made.
 func (s *stream) finish(err error) error { return s.decide(err, nil) }
 
 // decide is finish; given is the attempt that this side gives up with it, or
@@ -151,12 +162,14 @@ func (s *stream) decide(err error, given *call) error {
 	}
 	s.mu.Lock()
 	if s.over {
-		defer s.mu.Unlock()
-		return s.outcome
+		s.mu.Unlock()
+		return s.told(s.outcome) // which does not change any more
 	}
 	s.over, s.outcome = true, err
+	s.ending.Lock() // at once: nobody else has a reason to yet
+	defer s.ending.Unlock()
 	s.steady.Store(nil)
-	c, busy, stop := s.cur, s.repeating, s.stop
+	c, stop := s.cur, s.stop
 	s.kept = nil
 	if s.view != nil {
 		s.view.cancel()
@@ -173,27 +186,27 @@ func (s *stream) decide(err error, given *call) error {
 	if err == nil {
 		c.caller.succeeded()
 	}
-	if !busy {
-		c.settle(err)
-	}
+	c.settle(err)
 	c.end(err)
-	s.log(c, busy)
+	f, _ := err.(*fault.Fault)
+	c.log(f)
 	return err
 }
 
-// billed is call.billed for a stream that is about to end. What an attempt that
-// is being made took, nobody but its goroutine knows.
+// told returns the outcome when options, stats handlers and the log know of it.
+// Whoever they call in turn must not wait for that.
+func (s *stream) told(outcome error) error {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	return outcome
+}
+
+// billed is call.billed for a stream that is about to end.
 func (s *stream) billed(f *fault.Fault) *fault.Fault {
-	s.mu.Lock()
-	c, busy := s.cur, s.repeating || s.over
-	if !busy {
-		s.commitLocked() // and c stays as it is
+	if c, ok := s.settleFor(); ok {
+		return c.billed(f)
 	}
-	s.mu.Unlock()
-	if busy {
-		return f
-	}
-	return c.billed(f)
+	return f
 }
 
 // abort finishes the stream for a failure on this side, and tells the peer.
@@ -225,7 +238,7 @@ func (s *stream) SendMsg(m any) error {
 		_ = s.abort(c, f)
 		return f
 	}
-	s.closed = !s.desc.ClientStreams
+	s.closed = !s.streaming
 	if !s.send(c, buf, c.watch.payload(m, sizes), s.closed) {
 		return s.sendEnd()
 	}
@@ -238,7 +251,7 @@ func (s *stream) SendMsg(m any) error {
 // sendEnd is what SendMsg returns on a stream that is over. Generated code of
 // methods that take one message has no use for io.EOF.
 func (s *stream) sendEnd() error {
-	if s.desc.ClientStreams {
+	if s.streaming {
 		return io.EOF
 	}
 	return nil
@@ -285,7 +298,7 @@ func (s *stream) RecvMsg(m any) error {
 	for {
 		c, end := s.state()
 		if end != nil {
-			return end
+			return s.told(end)
 		}
 		if s.hedge(c) {
 			continue
@@ -303,7 +316,7 @@ func (s *stream) RecvMsg(m any) error {
 			if f := c.deliver(&msg, m); f != nil {
 				return s.abort(c, f)
 			}
-			if !s.desc.ServerStreams {
+			if c.single {
 				return s.finish(nil)
 			}
 			return nil
@@ -332,7 +345,7 @@ func (s *stream) RecvMsg(m any) error {
 
 // recv waits for a message. When the context ends, contextEnded ends the wait.
 func (s *stream) recv(c *call, m any) (wire.Message, error) {
-	if s.desc.ServerStreams {
+	if !c.single {
 		return c.s.RecvInto(nil, c.direct(m))
 	}
 	return c.s.RecvUnaryInto(nil, c.direct(m))

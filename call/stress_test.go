@@ -11,9 +11,11 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/stats"
@@ -239,4 +241,58 @@ func policyCall(ctx context.Context, c testgrpc.TestServiceClient, i int, text s
 		return fmt.Sprint(r.AggregatedPayloadSize, " bytes"), nil
 	}
 	return text, err
+}
+
+// Clients that are closed while their streams make other attempts: every stream
+// ends once, and so does whatever it had under way. Run it with -race.
+func TestCloseAmongAttempts(t *testing.T) {
+	before := runtime.NumGoroutine()
+	t.Run("clients", func(t *testing.T) {
+		dial := serve(t, &service{duplex: func(st testgrpc.TestService_FullDuplexCallServer) error {
+			r, err := st.Recv()
+			if err == nil && len(r.GetPayload().GetBody()) > 0 {
+				err = status.Error(codes.Unavailable, "again")
+			}
+			if err != nil {
+				return err
+			}
+			select {
+			case <-st.Context().Done():
+				return st.Context().Err()
+			case <-time.After(time.Duration(rand.IntN(4000)) * time.Microsecond):
+				return st.Send(&testgrpc.StreamingOutputCallResponse{})
+			}
+		}})
+		for _, config := range []string{"",
+			`{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.0001s","maxBackoff":"60s","backoffMultiplier":1000,"retryableStatusCodes":["UNAVAILABLE"]}}]}`,
+			`{"methodConfig":[{"name":[{}],"hedgingPolicy":{"maxAttempts":5,"hedgingDelay":"0.0002s","nonFatalStatusCodes":["UNAVAILABLE"]}}]}`} {
+			for range 60 {
+				c, ch := clientWith(t, dial, config, Config{})
+				var wg sync.WaitGroup
+				for i := range 8 {
+					wg.Go(func() {
+						var finished atomic.Int32
+						st, err := stub(c).FullDuplexCall(context.Background(), grpc.OnFinish(func(error) { finished.Add(1) }))
+						if err == nil {
+							_ = st.Send(&testgrpc.StreamingOutputCallRequest{Payload: body(strings.Repeat("x", i%2))})
+							_ = st.CloseSend()
+							_, err = st.Recv()
+						}
+						f, ok := fault.From(err)
+						if err != nil && !ok || ok && f.Entry() != fault.CallClosed && f.Code() != codes.Unavailable {
+							t.Errorf("%+v", err)
+						}
+						if n := finished.Load(); err != nil && n != 1 {
+							t.Errorf("OnFinish ran %d times", n)
+						}
+					})
+				}
+				time.Sleep(time.Duration(rand.IntN(2000)) * time.Microsecond) // any moment
+				ch.Close()
+				c.Close()
+				wg.Wait()
+			}
+		}
+	})
+	settled(t, before)
 }

@@ -65,7 +65,7 @@ func (c *call) answer(msg message, reply any) *fault.Fault {
 		}
 		c.watch.sent(msg)
 		if c.hedged() {
-			n, f := c.race(unaryDesc, []message{msg})
+			n, f := c.race([]message{msg})
 			if c.adopt(n); f != nil {
 				return f
 			}
