@@ -90,22 +90,11 @@ func (c *call) credentialsFault(err error) *fault.Fault {
 		return fault.CallCredentials.Newf(a, "the per-call credentials failed: %v", err)
 	}
 	ev.GRPCStatus = st.Code().String()
-	if reserved(st.Code()) {
+	if fault.OnlyApplications(st.Code()) {
 		return fault.ResolveControlPlaneCode.Newf(a, "the per-call credentials answered %s, which only servers may: %s", st.Code(), st.Message())
 	}
 	if st.Code() <= codes.Unauthenticated { // the catalogue has no others
 		a.Code = st.Code()
 	}
 	return fault.CallCredentials.Newf(a, "the per-call credentials failed with %s: %s", st.Code(), st.Message())
-}
-
-// reserved lists the codes that are the application's alone
-// (https://github.com/grpc/proposal/blob/master/A54-restrict-control-plane-status-codes.md).
-func reserved(c codes.Code) bool {
-	switch c {
-	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition,
-		codes.Aborted, codes.OutOfRange, codes.DataLoss:
-		return true
-	}
-	return false
 }

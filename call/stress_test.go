@@ -287,7 +287,7 @@ func TestCloseAmongAttempts(t *testing.T) {
 						}
 					})
 				}
-				time.Sleep(time.Duration(rand.IntN(2000)) * time.Microsecond) // any moment
+				<-time.After(time.Duration(rand.IntN(2000)) * time.Microsecond) // any moment
 				ch.Close()
 				c.Close()
 				wg.Wait()

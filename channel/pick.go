@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
@@ -207,24 +206,13 @@ func (c *Channel) pickFailed(err error, waitForReady bool) error {
 func (c *Channel) dropped(err error, st *status.Status) *fault.Fault {
 	a := fault.Args{Side: fault.Local, Processed: fault.No, Cause: err, Evidence: &fault.Evidence{
 		Target: c.target, GRPCStatus: st.Code().String()}}
-	if reserved(st.Code()) {
+	if fault.OnlyApplications(st.Code()) {
 		return fault.ResolveControlPlaneCode.Newf(a, "the balancer's picker answered %s, which only servers may: %s", st.Code(), st.Message())
 	}
 	if slices.Contains(fault.PickDropped.Codes, st.Code()) {
 		a.Code = st.Code()
 	}
 	return fault.PickDropped.Newf(a, "the balancer's picker ended the call with %s: %s", st.Code(), st.Message())
-}
-
-// reserved lists the codes that are the application's alone
-// (https://github.com/grpc/proposal/blob/master/A54-restrict-control-plane-status-codes.md).
-func reserved(c codes.Code) bool {
-	switch c {
-	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition,
-		codes.Aborted, codes.OutOfRange, codes.DataLoss:
-		return true
-	}
-	return false
 }
 
 func (c *Channel) interrupted(ctx context.Context) error {

@@ -228,7 +228,7 @@ func (c *Channel) resolveFault(err error) *fault.Fault {
 	}
 	if st, ok := status.FromError(err); ok {
 		ev.GRPCStatus = st.Code().String()
-		if reserved(st.Code()) {
+		if fault.OnlyApplications(st.Code()) {
 			return fault.ResolveControlPlaneCode.Newf(a, "the resolver answered %s, which only servers may: %s", st.Code(), st.Message())
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/internal/near"
 )
 
 // schema is what reflection told of the server.
@@ -131,7 +132,7 @@ func (x *exam) find(ctx context.Context, service, name string) (protoreflect.Met
 		return nil, missing{}
 	}
 	if !slices.Contains(s.services, service) {
-		return nil, missing{service: true, nearest: nearest(service, s.services)}
+		return nil, missing{service: true, nearest: near.Name(service, s.services)}
 	}
 	d, err := x.describe(ctx, service)
 	if err != nil {
@@ -144,11 +145,11 @@ func (x *exam) find(ctx context.Context, service, name string) (protoreflect.Met
 	for i := range d.Methods().Len() {
 		all = append(all, string(d.Methods().Get(i).Name()))
 	}
-	near := nearest(name, all)
-	if near != "" {
-		near = service + "/" + near
+	like := near.Name(name, all)
+	if like != "" {
+		like = service + "/" + like
 	}
-	return nil, missing{method: true, nearest: near}
+	return nil, missing{method: true, nearest: like}
 }
 
 // maxFiles bounds the descriptors that a server may make the doctor keep.
@@ -271,47 +272,4 @@ func sameWords(a, b *answer, service, name, service2, name2 string) bool {
 		return strings.ReplaceAll(strings.ReplaceAll(text, service, "\x00"), name, "\x01")
 	}
 	return canon(a.words(), service, name) == canon(b.words(), service2, name2)
-}
-
-// nearest returns the name most like name, or "" if none is alike.
-func nearest(name string, names []string) string {
-	best, least := "", 1+min(max(2, len(name)/4), 8)
-	for _, n := range names {
-		if d := distance(strings.ToLower(name), strings.ToLower(n)); d < least {
-			best, least = n, d
-		}
-	}
-	if best != "" {
-		return best
-	}
-	last := func(s string) string { return s[1+strings.LastIndexAny(s, "./"):] }
-	for _, n := range names {
-		if strings.EqualFold(last(n), last(name)) {
-			return n
-		}
-	}
-	return ""
-}
-
-// distance counts the letters to insert, delete or replace.
-func distance(a, b string) int {
-	const longest = 256
-	a, b = a[:min(len(a), longest)], b[:min(len(b), longest)]
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		corner := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := corner
-			if a[i] != b[j] {
-				replace++
-			}
-			corner = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -124,15 +124,3 @@ func TestSplitMethod(t *testing.T) {
 		}
 	}
 }
-
-func TestNearest(t *testing.T) {
-	names := []string{"grpc.health.v1.Health", "acme.shop.v1.Orders", "acme.shop.v1.Basket"}
-	for name, want := range map[string]string{
-		"acme.shop.v1.Order": "acme.shop.v1.Orders", "ACME.shop.v1.basket": "acme.shop.v1.Basket", "other.Basket": "acme.shop.v1.Basket", "nothing": "",
-		strings.Repeat("x", 10000): "",
-	} {
-		if got := nearest(name, names); got != want {
-			t.Errorf("nearest to %.30q is %q, want %q", name, got, want)
-		}
-	}
-}

@@ -7,16 +7,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/faultline-rpc/faultline/codes"
+	"github.com/faultline-rpc/faultline/internal/text"
 )
 
 // Format prints the fault. %v, %s and %q print what Error returns; %+v prints
@@ -34,7 +32,7 @@ func (f *Fault) Format(s fmt.State, verb rune) {
 
 func (f *Fault) ladder() []byte {
 	var l ladder
-	l.WriteString(oneLine(f.Error()))
+	l.WriteString(text.Printable(f.Error()))
 	l.rung("circumstance", string(f.entry.ID)+": "+f.entry.Summary)
 	if f.Misplaced() {
 		l.rung("mistake", fmt.Sprintf("made with code %s, which this circumstance does not carry", codes.Name(f.misplaced)))
@@ -85,13 +83,13 @@ type ladder struct {
 	last string
 }
 
-func (l *ladder) rung(label, text string) {
+func (l *ladder) rung(label, words string) {
 	shown := label
 	if label == l.last {
 		shown = ""
 	}
 	l.last = label
-	fmt.Fprintf(l, "\n  %-12s  %s", shown, oneLine(text))
+	fmt.Fprintf(l, "\n  %-12s  %s", shown, text.Printable(words))
 }
 
 func phaseText(p Phase) string {
@@ -111,25 +109,6 @@ func attemptText(n int, a Attempt) string {
 		text += ", transparent"
 	}
 	return text
-}
-
-// oneLine escapes what would break a line or drive a terminal.
-func oneLine(s string) string {
-	var b strings.Builder
-	for len(s) > 0 {
-		r, n := utf8.DecodeRuneInString(s)
-		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[0])
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		default:
-			q := strconv.QuoteRune(r)
-			b.WriteString(q[1 : len(q)-1])
-		}
-		s = s[n:]
-	}
-	return b.String()
 }
 
 // maxCauses bounds how many errors of a chain are shown.

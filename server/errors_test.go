@@ -201,24 +201,3 @@ func TestUnknownMethods(t *testing.T) {
 		wantStatus(t, err, codes.Unimplemented, tc.message)
 	}
 }
-
-func TestNearest(t *testing.T) {
-	for _, tc := range []struct {
-		want  string
-		names []string
-		near  string
-	}{
-		{"", []string{"a"}, ""},
-		{"Get", []string{"Set", "Put"}, "Set"},
-		{"Get", []string{"List"}, ""},
-		{"GetUser", []string{"GetUsers", "getuser"}, "getuser"},
-		{"a.Greeter", []string{"b.c.Greeter"}, "b.c.Greeter"},
-	} {
-		if got := nearest(tc.want, tc.names); got != tc.near {
-			t.Errorf("nearest(%q, %q) = %q, want %q", tc.want, tc.names, got, tc.near)
-		}
-	}
-	if d := distance("kitten", "sitting"); d != 3 {
-		t.Errorf("distance = %d, want 3", d)
-	}
-}

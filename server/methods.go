@@ -5,11 +5,11 @@ package server
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"google.golang.org/grpc"
 
 	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/internal/near"
 	"github.com/faultline-rpc/faultline/wire"
 )
 
@@ -84,81 +84,29 @@ func (s *Server) unknownMethod(h *wire.RequestHead) *fault.Fault {
 	svc := s.services[h.Service]
 	args := fault.Args{Side: fault.Local, Processed: fault.No, Verbatim: true}
 	if svc != nil {
-		near := nearest(h.Method, svc.order)
-		args.Evidence = &fault.Evidence{Method: clip(h.Path), Nearest: near}
-		args.Message = fmt.Sprintf("unknown method %s for service %s%s", clip(h.Method), svc.name, suggestion(near))
+		like := nearest(h.Method, svc.order)
+		args.Evidence = &fault.Evidence{Method: clip(h.Path), Nearest: like}
+		args.Message = fmt.Sprintf("unknown method %s for service %s%s", clip(h.Method), svc.name, suggestion(like))
 		return fault.HandlerUnknownMethod.New(args)
 	}
-	near := nearest(h.Service, s.names)
-	args.Evidence = &fault.Evidence{Method: clip(h.Path), Nearest: near}
-	args.Message = fmt.Sprintf("unknown service %s%s", clip(h.Service), suggestion(near))
+	like := nearest(h.Service, s.names)
+	args.Evidence = &fault.Evidence{Method: clip(h.Path), Nearest: like}
+	args.Message = fmt.Sprintf("unknown service %s%s", clip(h.Service), suggestion(like))
 	return fault.HandlerUnknownService.New(args)
 }
 
-func suggestion(near string) string {
-	if near == "" {
+func suggestion(like string) string {
+	if like == "" {
 		return ""
 	}
-	return fmt.Sprintf("; the nearest registered name is %s", near)
+	return fmt.Sprintf("; the nearest registered name is %s", like)
 }
 
-const (
-	maxNearName  = 128 // longer names get no suggestion: the work is its square
-	maxNearNames = 512
-)
+// maxNearNames bounds the search, which a peer can ask for as often as it likes.
+const maxNearNames = 512
 
-// nearest returns the name most like want, "" if none is alike: a few letters
-// differ, the case does, or only the package does. The work is bounded, since
-// a peer can ask for it as often as it likes.
-func nearest(want string, names []string) string {
-	if want == "" || len(want) > maxNearName {
-		return ""
-	}
-	best, least := "", 1+max(1, min(len(want)/4, 5))
-	for _, name := range names[:min(len(names), maxNearNames)] {
-		if len(name) > maxNearName || name == want {
-			continue
-		}
-		if strings.EqualFold(name, want) {
-			return name
-		}
-		gap := max(len(name)-len(want), len(want)-len(name))
-		if gap < least {
-			if d := distance(want, name); d < least {
-				best, least = name, d
-			}
-		}
-	}
-	if best == "" {
-		last := want[strings.LastIndexByte(want, '.')+1:]
-		for _, name := range names[:min(len(names), maxNearNames)] {
-			if strings.EqualFold(name[strings.LastIndexByte(name, '.')+1:], last) {
-				return name
-			}
-		}
-	}
-	return best
-}
-
-// distance is the number of bytes to insert, delete or replace to make b of a
-// (Levenshtein). Neither is longer than maxNearName.
-func distance(a, b string) int {
-	var row [maxNearName + 1]int
-	for j := range len(b) + 1 {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			next := diagonal
-			if a[i] != b[j] {
-				next = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], next
-		}
-	}
-	return row[len(b)]
+func nearest(name string, names []string) string {
+	return near.Name(name, names[:min(len(names), maxNearNames)])
 }
 
 // clip bounds what a peer can make us repeat.

@@ -239,17 +239,3 @@ func TestDoctorTerminal(t *testing.T) {
 		t.Errorf("got %q\nwant %q", out.String(), want)
 	}
 }
-
-func TestWrapText(t *testing.T) {
-	for text, want := range map[string]string{
-		"":                                "",
-		"one two":                         "one two",
-		"twenty letters are here, or so":  "twenty letters are|here, or so",
-		"a " + strings.Repeat("x", 45):    "a|" + strings.Repeat("x", 20) + "|" + strings.Repeat("x", 20) + "|xxxxx",
-		strings.Repeat("ä", 21) + "  end": strings.Repeat("ä", 20) + "|ä end",
-	} {
-		if got := strings.Join(wrapText(text, 20), "|"); got != want {
-			t.Errorf("%q: got %q, want %q", text, got, want)
-		}
-	}
-}

@@ -5,15 +5,13 @@ package main
 import (
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/faultline-rpc/faultline/cmd/faultline/lab"
 	"github.com/faultline-rpc/faultline/codes"
 	"github.com/faultline-rpc/faultline/doctor"
+	"github.com/faultline-rpc/faultline/internal/text"
 )
 
 // doctorView prints an examination for people, rung by rung.
@@ -58,13 +56,13 @@ func (v *doctorView) title(cfg doctor.Config) {
 	case cfg.TLS.InsecureSkipVerify:
 		how = "TLS, certificate not verified"
 	}
-	fmt.Fprintf(v.w, "%s  %s\n\n", v.paint(styleBold, printable(cfg.Target)), how)
+	fmt.Fprintf(v.w, "%s  %s\n\n", v.paint(styleBold, text.Printable(cfg.Target)), how)
 }
 
 // began shows what is being done, on a terminal.
 func (v *doctorView) began(name, doing string) {
 	if v.live {
-		doing = clipTo(printable(doing), v.width-nameWidth-6) // a line that wraps cannot be taken away
+		doing = text.Clip(text.Printable(doing), v.width-nameWidth-6) // a line that wraps cannot be taken away
 		fmt.Fprintf(v.w, "\r\x1b[K  %s %-*s %s", v.paint(styleDim, "…"), nameWidth, name, v.paint(styleDim, doing))
 	}
 }
@@ -92,7 +90,7 @@ func (v *doctorView) ended(p doctor.Probe) {
 	if p.Status == doctor.OK {
 		style = ""
 	}
-	for i, line := range wrapText(printable(p.Summary), v.width-leftWidth) {
+	for i, line := range text.Wrap(text.Printable(p.Summary), v.width-leftWidth) {
 		if i == 0 {
 			fmt.Fprintf(v.w, "  %s %-*s %*s  %s\n", v.paint(m.style, m.sign), nameWidth, p.Name, timeWidth, took, v.paint(style, line))
 			continue
@@ -101,14 +99,14 @@ func (v *doctorView) ended(p doctor.Probe) {
 	}
 	wide := 0
 	for _, e := range p.Evidence {
-		wide = max(wide, len(printable(e.Name)))
+		wide = max(wide, len(text.Printable(e.Name)))
 	}
 	wide = min(wide, 30)
 	for _, e := range p.Evidence {
-		for i, line := range wrapText(printable(e.Value), v.width-leftWidth-wide-2) {
+		for i, line := range text.Wrap(text.Printable(e.Value), v.width-leftWidth-wide-2) {
 			name := ""
 			if i == 0 {
-				name = printable(e.Name)
+				name = text.Printable(e.Name)
 			}
 			fmt.Fprintf(v.w, "%*s%s\n", leftWidth, "", v.paint(styleDim, fmt.Sprintf("%-*s  %s", wide, name, line)))
 		}
@@ -142,7 +140,7 @@ func (v *doctorView) verdict(r *doctor.Report) {
 		}
 		lines := []string{row[1]}
 		if row[0] != "more" {
-			lines = wrapText(printable(row[1]), v.width-14)
+			lines = text.Wrap(text.Printable(row[1]), v.width-14)
 		}
 		for i, line := range lines {
 			label := ""
@@ -166,54 +164,6 @@ func took3(d time.Duration) string {
 	}
 }
 
-// printable escapes what would break a line or drive a terminal: much of what
-// is shown was sent by strangers.
-func printable(s string) string {
-	var b strings.Builder
-	for len(s) > 0 {
-		r, n := utf8.DecodeRuneInString(s)
-		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[0])
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		default:
-			q := strconv.QuoteRune(r)
-			b.WriteString(q[1 : len(q)-1])
-		}
-		s = s[n:]
-	}
-	return b.String()
-}
-
-// wrapText breaks a text between words into lines of at most n runes; a word
-// that is longer is cut.
-func wrapText(text string, n int) []string {
-	n = max(n, 20)
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(text) {
-		for utf8.RuneCountInString(word) > n {
-			if line != "" {
-				lines = append(lines, line)
-				line = ""
-			}
-			r := []rune(word)
-			lines = append(lines, string(r[:n]))
-			word = string(r[n:])
-		}
-		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > n {
-			lines = append(lines, line)
-			line = ""
-		}
-		if line != "" {
-			line += " "
-		}
-		line += word
-	}
-	return append(lines, line)
-}
-
 // labTable prints the lab's diagnoses.
 type labTable struct {
 	v *doctorView
@@ -229,7 +179,7 @@ func (t *labTable) row(r lab.Result) {
 	}
 	peer := min(52, t.v.width-48-code)
 	line := func(n, mark, name, id, name2 string) string {
-		return fmt.Sprintf("%4s %s  %-*s  %-27s  %-*.*s", n, mark, peer, clipTo(name, peer), id, code, code, name2)
+		return fmt.Sprintf("%4s %s  %-*s  %-27s  %-*.*s", n, mark, peer, text.Clip(name, peer), id, code, code, name2)
 	}
 	if t.n == 0 {
 		fmt.Fprintln(t.v.w, t.v.paint(styleBold, strings.TrimRight(line("", "    ", "peer", "found", "code"), " ")))
@@ -241,18 +191,10 @@ func (t *labTable) row(r lab.Result) {
 	}
 	fmt.Fprintf(t.v.w, "%s %s\n", line(fmt.Sprintf("%d.", t.n), mark, r.Peer, r.Found.ID, r.Found.Code), t.v.paint(styleDim, took3(time.Duration(r.ElapsedMS*float64(time.Millisecond)))))
 	if !r.OK {
-		for _, l := range wrapText(fmt.Sprintf("expected %s, layer %s, code %s; %s", r.Expected.ID, r.Expected.Layer, r.Expected.Code, printable(r.Message)), t.v.width-6) {
+		for _, l := range text.Wrap(fmt.Sprintf("expected %s, layer %s, code %s; %s", r.Expected.ID, r.Expected.Layer, r.Expected.Code, text.Printable(r.Message)), t.v.width-6) {
 			fmt.Fprintf(t.v.w, "      %s\n", l)
 		}
 	}
-}
-
-// clipTo shortens a text to n runes.
-func clipTo(text string, n int) string {
-	if r := []rune(text); len(r) > n {
-		return string(r[:max(0, n-1)]) + "…"
-	}
-	return text
 }
 
 func (t *labTable) summary(r lab.Report) {

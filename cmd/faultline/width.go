@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/faultline-rpc/faultline/internal/text"
 )
 
 // The widths of lines, in columns.
@@ -49,7 +51,7 @@ func fold(ladder string, width int) string {
 			out.WriteString(line + "\n")
 			continue
 		}
-		for i, piece := range wrapText(line[at:], width-at) {
+		for i, piece := range text.Wrap(line[at:], width-at) {
 			if i == 0 {
 				out.WriteString(line[:at] + piece + "\n")
 			} else {

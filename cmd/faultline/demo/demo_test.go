@@ -216,13 +216,3 @@ func TestObservedWantsAFault(t *testing.T) {
 		}
 	}
 }
-
-func TestWrap(t *testing.T) {
-	for _, tc := range []struct{ text, want string }{
-		{"", ""}, {"one", "one"}, {"one two three", "one two|three"}, {"a-word-that-is-too-long here", "a-word-that-is-too-long|here"},
-	} {
-		if got := strings.Join(wrap(tc.text, 8), "|"); got != tc.want {
-			t.Errorf("wrap(%q) = %q, want %q", tc.text, got, tc.want)
-		}
-	}
-}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/faultline-rpc/faultline/internal/text"
 )
 
 // Table prints a run for people, part by part.
@@ -57,12 +59,12 @@ func (t *Table) row(r RowResult) {
 		fmt.Fprintf(t.w, "\n%s\n", t.paint(bold, fmt.Sprintf("%s (%s)", r.Group, r.Source)))
 		t.line(columns[:], bold)
 	}
-	for i, text := range wrap(r.Circumstance, 110) {
+	for i, line := range text.Wrap(r.Circumstance, 110) {
 		number := fmt.Sprint(r.Number)
 		if i > 0 {
 			number = ""
 		}
-		fmt.Fprintf(t.w, "%3s %s\n", number, text)
+		fmt.Fprintf(t.w, "%3s %s\n", number, line)
 	}
 	for _, c := range r.Cases {
 		g := c.Received
@@ -122,21 +124,4 @@ func (t *Table) paint(style, text string) string {
 		return text
 	}
 	return "\x1b[" + style + "m" + text + "\x1b[0m"
-}
-
-// wrap breaks a text between words into lines of at most n bytes.
-func wrap(text string, n int) []string {
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(text) {
-		if line != "" && len(line)+1+len(word) > n {
-			lines = append(lines, line)
-			line = ""
-		}
-		if line != "" {
-			line += " "
-		}
-		line += word
-	}
-	return append(lines, line)
 }

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/faultline-rpc/faultline/cmd/faultline/near"
 	"github.com/faultline-rpc/faultline/codes"
 	"github.com/faultline-rpc/faultline/fault"
+	"github.com/faultline-rpc/faultline/internal/near"
 )
 
 // Kind says what was recognized.

@@ -5,6 +5,8 @@ package explain
 import (
 	"fmt"
 	"strings"
+
+	"github.com/faultline-rpc/faultline/internal/text"
 )
 
 const (
@@ -30,11 +32,11 @@ func (r Result) Text() string {
 
 type printer struct{ strings.Builder }
 
-func (p *printer) para(name, text string) {
-	if text == "" {
+func (p *printer) para(name, words string) {
+	if words == "" {
 		return
 	}
-	for i, l := range wrap(text, width-label) {
+	for i, l := range text.Wrap(words, width-label) {
 		if i > 0 {
 			name = ""
 		}
@@ -132,21 +134,4 @@ func (p *printer) unknown(r Result) {
 		fmt.Fprintf(p, "Did you mean %q?\n", r.Nearest)
 	}
 	p.WriteString("\nPaste the whole error, or ask the server itself: faultline call -v HOST:PORT pkg.Service/Method.\n")
-}
-
-// wrap breaks a text between words into lines of at most n bytes.
-func wrap(text string, n int) []string {
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(text) {
-		if line != "" && len(line)+1+len(word) > n {
-			lines = append(lines, line)
-			line = ""
-		}
-		if line != "" {
-			line += " "
-		}
-		line += word
-	}
-	return append(lines, line)
 }

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
-	"github.com/faultline-rpc/faultline/cmd/faultline/near"
+	"github.com/faultline-rpc/faultline/internal/near"
 )
 
 // MethodName splits "pkg.Service/Method", "/pkg.Service/Method" or

@@ -21,7 +21,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
-	"github.com/faultline-rpc/faultline/cmd/faultline/near"
+	"github.com/faultline-rpc/faultline/internal/near"
 )
 
 // What a server may make this program keep.

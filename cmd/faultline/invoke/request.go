@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 
-	"github.com/faultline-rpc/faultline/cmd/faultline/near"
+	"github.com/faultline-rpc/faultline/internal/near"
 )
 
 // Codec turns messages into JSON and back.

@@ -22,7 +22,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
-	"github.com/faultline-rpc/faultline/cmd/faultline/near"
+	"github.com/faultline-rpc/faultline/internal/near"
 )
 
 // Source finds descriptors. Its methods are for one goroutine at a time.

@@ -23,6 +23,17 @@ func TestName(t *testing.T) {
 			t.Errorf("Name(%q) = %q, want %q", name, got, want)
 		}
 	}
+	for name, names := range map[string][]string{"Get": {"Put", "Set"}, "GetUser": {"GetUsers", "getuser"}, "a.Greeter": {"c.b.Greeter", "b.c.Greeter"}} {
+		if got, want := Name(name, names), names[1]; got != want {
+			t.Errorf("Name(%q, %q) = %q, want %q", name, names, got, want)
+		}
+	}
+	if got := Name("Get", []string{"Put", "List"}); got != "" {
+		t.Errorf("Get is near %q", got)
+	}
+	if d := distance("kitten", "Sitting", 9); d != 3 {
+		t.Errorf("distance = %d, want 3", d)
+	}
 	if got := Name("x", nil); got != "" {
 		t.Errorf("Name without names = %q", got)
 	}
@@ -35,7 +46,7 @@ func FuzzName(f *testing.F) {
 		if got := Name(name, []string{other}); got != "" && got != other {
 			t.Errorf("Name(%q, %q) = %q", name, other, got)
 		}
-		if name != "" && Name(name, []string{name}) != name {
+		if name != "" && len(name) <= maxName && Name(name, []string{name}) != name {
 			t.Errorf("%q is not near itself", name)
 		}
 	})
