@@ -55,6 +55,8 @@ type call struct {
 	headerSent bool
 	started    bool         // a worker has begun with the method's code
 	over       bool         // the answer is complete, or given up
+	telling    bool         // the stats handlers learn of the end that finish makes
+	released   bool         // the worker was done before they had
 	raised     *fault.Fault // the last fault that this call's own methods returned
 	badTrailer *fault.Fault // what is wrong with the trailers that the handler set
 	passed     []string     // of a trail, that the handler set as trailers
@@ -330,7 +332,12 @@ func (k *call) finish(err error) {
 	raised := k.raised
 	first, header, trailer := !k.headerSent && len(k.header) > 0, k.header, k.trailer
 	k.headerSent = true
+	w := k.watch
+	k.telling = w != nil
 	x.mu.Unlock()
+	if w != nil {
+		defer k.told()
+	}
 	st, hop, err := k.statusOf(err, raised)
 	if f, ok := err.(*fault.Fault); ok && (f == raised || f == k.refusal) && f.Processed() == fault.No && f.Entry() != fault.CallCancelled {
 		k.recordRefusal(f)
@@ -342,7 +349,7 @@ func (k *call) finish(err error) {
 	}
 	unsent := k.conclude(st, first, header, trailer)
 	k.logEnd(st.Code, hop, err, unsent)
-	if w := k.watch; w != nil {
+	if w != nil {
 		if w.err = err; err == error(raised) {
 			w.err = claiming(err, k.handlerRan())
 		}
@@ -405,7 +412,7 @@ func (k *call) release() {
 	x, c := k.ctx, k.conn
 	k.recordExpiry()
 	x.end()
-	if w := k.watch; w != nil {
+	if w := k.watch; w != nil && !k.othersTell() {
 		if k.interrupted != nil {
 			w.err = claiming(k.interrupted, k.handlerRan())
 		}
@@ -428,7 +435,7 @@ func (k *call) recycle() {
 	k.opened, k.dispatched = false, false
 	k.stage.set(stageWaiting)
 	k.header, k.trailer = k.header[:0], k.trailer[:0]
-	k.headerSent, k.started, k.over = false, false, false
+	k.headerSent, k.started, k.over, k.released = false, false, false, false
 	k.sent.Store(0)
 	k.raised, k.badTrailer, k.interrupted, k.passed = nil, nil, nil, nil
 	s.pool.Put(k)

@@ -88,3 +88,23 @@ func (w *watch) end() {
 		w.tell(&stats.End{BeginTime: w.started, EndTime: time.Now(), Error: w.err})
 	}
 }
+
+// othersTell leaves the stats handlers' last word to a goroutine of the handler's
+// that met the call's end, if it is about to tell them of that.
+func (k *call) othersTell() bool {
+	k.ctx.mu.Lock()
+	defer k.ctx.mu.Unlock()
+	k.released = true
+	return k.telling
+}
+
+// told ends what finish tells the stats handlers.
+func (k *call) told() {
+	k.ctx.mu.Lock()
+	k.telling = false
+	last := k.released
+	k.ctx.mu.Unlock()
+	if last {
+		k.watch.end()
+	}
+}

@@ -5,6 +5,8 @@ package server
 import (
 	"context"
 	"io"
+	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -143,7 +145,8 @@ type serverStream struct {
 	ctx      context.Context
 	done     <-chan struct{}
 	late     <-chan struct{} // done if there is a deadline: every other end of the call ends a wait for messages by itself
-	received bool            // the one message of a request that does not stream
+	received atomic.Bool     // the one message of a request that does not stream
+	outgoing sync.Mutex      // held while a message is sent
 }
 
 var _ grpc.ServerStream = (*serverStream)(nil)
@@ -191,10 +194,9 @@ func (s *serverStream) RecvMsg(m any) error {
 		}
 		return s.ended(k.unmarshal(&msg, m))
 	}
-	if s.received {
+	if s.received.Swap(true) {
 		return io.EOF
 	}
-	s.received = true
 	k.stage.decode() // if the call was answered, there is nothing to receive
 	msg, err := k.RecvUnary()
 	if err != nil {
@@ -208,12 +210,31 @@ func (s *serverStream) RecvMsg(m any) error {
 
 // SendMsg implements grpc.ServerStream. An error has ended the call.
 func (s *serverStream) SendMsg(m any) error {
-	k, x := s.k, s.k.ctx
+	k := s.k
 	buf, sizes, err := k.codec.Encode(m, k.answer, k.conn.srv.sendMax)
 	if err != nil {
 		return s.fail(k.own(err))
 	}
 	defer buf.Free()
+	if err := s.send(buf.B); err != nil {
+		return s.fail(err)
+	}
+	if k.conn.srv.journal != nil {
+		k.sent.Add(1)
+	}
+	if k.watch != nil {
+		k.watch.out(m, sizes)
+	}
+	return nil
+}
+
+// send sends one message, after the headers. Those of several goroutines follow
+// one another, though none may count on that: in each other's midst they would
+// garble the stream, and take turns from the connection's other streams.
+func (s *serverStream) send(msg []byte) (err error) {
+	k, x := s.k, s.k.ctx
+	s.outgoing.Lock()
+	defer s.outgoing.Unlock()
 	x.mu.Lock()
 	first := !k.headerSent
 	switch {
@@ -227,27 +248,21 @@ func (s *serverStream) SendMsg(m any) error {
 	k.sending.Store(err == nil)
 	x.mu.Unlock()
 	if err != nil {
-		return s.fail(err)
+		return err
 	}
 	if first && k.watch != nil {
 		k.watch.outHeader(k.encoding)
 	}
-	err = k.Send(buf.B, s.done)
+	err = k.Send(msg, s.done)
 	k.sending.Store(false)
-	if err != nil {
-		if err == wire.ErrDone && x.interruption() == nil {
-			// Part of the message may be out: trailers would call it truncated.
-			k.Reset(h2.Cancel)
-		}
-		return s.fail(claiming(err, k.ran()))
+	if err == nil {
+		return nil
 	}
-	if k.conn.srv.journal != nil {
-		k.sent.Add(1)
+	if err == wire.ErrDone && x.interruption() == nil {
+		// Part of the message may be out: trailers would call it truncated.
+		k.Reset(h2.Cancel)
 	}
-	if k.watch != nil {
-		k.watch.out(m, sizes)
-	}
-	return nil
+	return claiming(err, k.ran())
 }
 
 // fail ends the call with the error that a method of its stream returns, as

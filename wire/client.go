@@ -229,6 +229,8 @@ func (s *ClientStream) RecvUnary(done <-chan struct{}) (Message, error) {
 // is wanted, even where the stream then fails.
 func (s *ClientStream) RecvUnaryInto(done <-chan struct{}, into codec.Direct) (Message, error) {
 	r := &s.recv
+	r.taking.Lock()
+	defer r.taking.Unlock()
 	r.mu.Lock()
 	r.whole = true
 	for !r.end {

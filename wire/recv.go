@@ -99,6 +99,10 @@ type receiver struct {
 	budget  *Budget      // charged with the bytes that wait; nil is unlimited
 	garbage *fault.Entry // what bytes that are no messages are
 
+	// taking is held by the program while it takes a message. Programs may not
+	// have two goroutines do so at once; those that do get one message each.
+	taking sync.Mutex
+
 	mu sync.Mutex
 	// whole makes the program's waits end at the end of the stream only, where
 	// one message is due.
@@ -112,11 +116,11 @@ type receiver struct {
 	decoded  bool                  // guarded by mu; the program's own after it was woken for it
 	ready    int32                 // guarded by mu: whole messages in chunks
 	trust    int32                 // guarded by mu: the largest message received so far, as far as it counts
+	advanced uint32                // guarded by mu: bytes of the first message whose window was given back before it was taken, modulo 2^32
 	need     int                   // guarded by mu: bytes of the message in assembly that are still to come
 	lent     Message               // guarded by mu: the first in line, if hasLent
 	target   codec.Direct          // guarded by mu: while the program waits, where it wants the message
 	chunks   []*chunk              // guarded by mu
-	advanced int                   // guarded by mu: bytes of the first message whose window was given back before it was taken
 	arrived  int                   // guarded by mu: bytes of the message in assembly
 	got      int64                 // guarded by mu: messages received
 	queued   int64                 // guarded by mu: bytes that wait, each taken from the budget
@@ -167,7 +171,7 @@ func (r *receiver) data(p []byte, buf *h2.ReadBuf, last bool) (credit int, err e
 		}
 		if first {
 			credit += n
-			r.advanced += n
+			r.advanced += uint32(n)
 		}
 		p = p[n:]
 	}
@@ -331,13 +335,13 @@ func (r *receiver) popLocked() (m Message, credit int) {
 			r.dropLocked()
 		}
 	}
-	credit = m.WireLength() - r.advanced
+	credit = int(uint32(m.WireLength()) - r.advanced) // no window is as large
 	r.queued -= int64(m.WireLength())
 	r.budget.give(int64(m.WireLength()))
 	r.advanced = 0
 	if r.ready == 0 && !r.hasLent && r.arrived > 0 {
 		credit += r.arrived
-		r.advanced = r.arrived
+		r.advanced = uint32(r.arrived)
 	}
 	return m, credit
 }
@@ -352,6 +356,8 @@ func (r *receiver) dropLocked() {
 // take waits for a message, the end (io.EOF or the stream's error), or done.
 // credit is window to give back.
 func (r *receiver) take(done <-chan struct{}, into codec.Direct) (m Message, credit int, err error) {
+	r.taking.Lock()
+	defer r.taking.Unlock()
 	r.mu.Lock()
 	for {
 		if r.hasLent || r.ready > 0 {

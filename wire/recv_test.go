@@ -7,6 +7,9 @@ import (
 	"encoding/binary"
 	"io"
 	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -393,6 +396,44 @@ func TestReceiverWaits(t *testing.T) {
 		r.abort(nil)
 		if got := <-ch; got.err != io.EOF {
 			t.Errorf("the end: %v", got.err)
+		}
+	})
+}
+
+// Several goroutines that take at once, against the rules, get a message each,
+// and all of them the end.
+func TestReceiversThatOverlap(t *testing.T) {
+	const takers, messages = 4, 100
+	synctest.Test(t, func(t *testing.T) {
+		r := &receiver{limit: codec.Limit{Bytes: 100}}
+		var wg sync.WaitGroup
+		var taken atomic.Int64
+		for range takers {
+			wg.Go(func() {
+				for {
+					m, _, err := r.take(nil, codec.Direct{})
+					if err == io.EOF {
+						return
+					}
+					if err != nil || string(m.Data) != "a" {
+						t.Errorf("%q, %v", m.Data, err)
+						return
+					}
+					m.Free()
+					taken.Add(1)
+				}
+			})
+		}
+		for range messages {
+			r.data(framed([]byte("a")), testBuf(), false)
+			runtime.Gosched()
+		}
+		r.mu.Lock()
+		r.finishUnderLock(nil)
+		r.unlock()
+		wg.Wait()
+		if n := taken.Load(); n != messages {
+			t.Errorf("%d messages were taken, %d had come", n, messages)
 		}
 	})
 }
