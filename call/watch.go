@@ -118,7 +118,7 @@ func (w *watch) inHeader() {
 	if h == nil || w.headSeen.Swap(true) {
 		return
 	}
-	w.handle(&stats.InHeader{Client: true, Compression: h.Encoding, Header: copied(h.MD)})
+	w.handle(&stats.InHeader{Client: true, WireLength: h.WireSize, Compression: h.Encoding, Header: copied(h.MD)})
 }
 
 // end closes the attempt.
@@ -131,7 +131,7 @@ func (w *watch) end(err error) {
 	if s := w.c.s; s != nil && s.Ended() {
 		end.Trailer = w.c.trailer()
 		if s.Progress().Trailers {
-			w.handle(&stats.InTrailer{Client: true, Trailer: w.c.trailer()})
+			w.handle(&stats.InTrailer{Client: true, WireLength: s.TrailerSize(), Trailer: w.c.trailer()})
 		}
 	}
 	w.handle(end)

@@ -31,6 +31,7 @@ type recorder struct {
 	mu     sync.Mutex
 	events []string
 	errs   []error
+	tails  []int // sizes of trailers
 }
 
 type tag struct{}
@@ -49,8 +50,14 @@ func (r *recorder) HandleRPC(ctx context.Context, s stats.RPCStats) {
 		r.events = append(r.events, "without its tag")
 	}
 	switch s := s.(type) {
-	case *stats.InTrailer, *stats.DelayedPickComplete:
-		return // these come when they come
+	case *stats.DelayedPickComplete:
+		return // comes when it comes
+	case *stats.InTrailer:
+		r.tails = append(r.tails, s.WireLength)
+		return
+	case *stats.InHeader:
+		r.events = append(r.events, fmt.Sprintf("%T %v", s, s.WireLength))
+		return
 	case *stats.OutPayload:
 		r.events = append(r.events, fmt.Sprintf("%T %d %d", s, s.Length, s.WireLength))
 		return
@@ -113,6 +120,9 @@ func TestStatsAsGRPCGo(t *testing.T) {
 	}
 	if want := []string{"tag", "Begin", "OutHeader", "OutPayload", "InHeader", "InPayload", "End"}; !slices.Equal(order, want) {
 		t.Errorf("our order is %v, want %v", order, want)
+	}
+	if len(ours.tails) != 3 || !slices.Equal(theirs.tails, ours.tails) || slices.Contains(ours.tails, 0) {
+		t.Errorf("trailers of %v bytes, grpc-go %v", ours.tails, theirs.tails)
 	}
 	for i := range min(len(theirs.errs), len(ours.errs)) {
 		if status.Code(theirs.errs[i]) != status.Code(ours.errs[i]) {

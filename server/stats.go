@@ -60,7 +60,7 @@ func (w *watch) begin(k *call) {
 	k.user = w.ctx
 	w.tell(&stats.InHeader{
 		FullMethod: k.ctx.path, RemoteAddr: k.conn.peer.Addr, LocalAddr: k.conn.peer.LocalAddr,
-		Compression: k.Head().Encoding, Header: k.ctx.md.Copy(),
+		WireLength: k.Head().WireSize, Compression: k.Head().Encoding, Header: k.ctx.md.Copy(),
 	})
 	if k.method == nil {
 		return

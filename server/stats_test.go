@@ -72,6 +72,9 @@ func (o *observer) HandleRPC(c context.Context, s stats.RPCStats) {
 	}
 	switch s := s.(type) {
 	case *stats.InHeader:
+		if s.WireLength <= 0 {
+			o.t.Errorf("a header section of %d bytes", s.WireLength)
+		}
 		o.say("in header %s %q %v", s.FullMethod, s.Compression, s.Header["k"])
 	case *stats.Begin:
 		o.say("begin %v %v", s.IsClientStream, s.IsServerStream)

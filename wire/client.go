@@ -115,11 +115,11 @@ type ClientStream struct {
 	head      *ResponseHead // first, if it is gRPC's
 	headAt    time.Duration // when it came, as h2.Conn.HeardAt has it
 	headKnown chan struct{} // made by whoever waits for the head
-	trailer   metadata.MD
-	foreign   *foreign // an answer that is no gRPC and goes on
-	inOrder   bool     // the answer ended with trailers
-	abandoned bool     // this side reset the stream
-	canceled  bool     // by Cancel
+	trailer   *Trailer      // nil before it has come
+	foreign   *foreign      // an answer that is no gRPC and goes on
+	inOrder   bool          // the answer ended with trailers
+	abandoned bool          // this side reset the stream
+	canceled  bool          // by Cancel
 
 	closed atomic.Bool // END_STREAM is sent, and nobody sends any more
 }
@@ -289,10 +289,21 @@ func (s *ClientStream) surplus() *fault.Fault {
 func (s *ClientStream) Trailer() metadata.MD {
 	s.recv.mu.Lock()
 	defer s.recv.unlock()
-	if s.canceled {
-		return nil // they came while the caller decided otherwise
+	if s.canceled || s.trailer == nil {
+		return nil // if canceled, they came while the caller decided otherwise
 	}
-	return s.trailer
+	return s.trailer.MD
+}
+
+// TrailerSize returns the size of the trailers in bytes as they came,
+// compressed; 0 before.
+func (s *ClientStream) TrailerSize() int {
+	s.recv.mu.Lock()
+	defer s.recv.unlock()
+	if s.trailer == nil {
+		return 0
+	}
+	return s.trailer.WireSize
 }
 
 // Outcome returns how the stream ended: nil for OK, a *fault.Fault, or ErrDone

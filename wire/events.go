@@ -238,7 +238,7 @@ func (s *ClientStream) fail(f *fault.Fault, ended bool) {
 func (s *ClientStream) onTrailers(t *Trailer) {
 	s.recv.mu.Lock()
 	defer s.recv.unlock()
-	s.trailer = t.MD
+	s.trailer = t
 	var err error
 	switch {
 	case s.first != nil && !s.first.isGRPC() && t.Fault != nil:

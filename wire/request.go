@@ -33,6 +33,9 @@ type RequestHead struct {
 	// :authority, content-type, user-agent and grpc-accept-encoding. It is
 	// shared by all calls whose header section is the same: never change it.
 	MD metadata.MD
+	// WireSize is the section's size in bytes as it came, compressed; 0 where
+	// net/http read it.
+	WireSize int
 	// Refusal is set if the request must be refused before any interceptor.
 	Refusal *Refusal
 }
@@ -73,7 +76,7 @@ func ParseRequest(b *h2.Block) RequestHead {
 	p.finish(n)
 	h := &p.h
 	h.Refusal = p.refusal(b)
-	h.MD = p.md.md
+	h.MD, h.WireSize = p.md.md, b.WireSize
 	return p.h
 }
 

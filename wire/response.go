@@ -36,6 +36,8 @@ type ResponseHead struct {
 	// MD is the metadata as grpc-go shows it to callers, nil if there is none.
 	// It is shared by all answers whose section is the same: never change it.
 	MD metadata.MD
+	// WireSize is the section's size in bytes as it came, compressed.
+	WireSize int
 	// Fault is set if the section cannot be used: http2.header-list or
 	// wire.bad-metadata.
 	Fault *fault.Fault
@@ -82,7 +84,7 @@ func ParseResponse(b *h2.Block) ResponseHead {
 			bad = f.Name
 		}
 	}
-	h.MD = md.md
+	h.MD, h.WireSize = md.md, b.WireSize
 	switch {
 	case b.TooLarge:
 		h.Fault = tooLargeSection("response headers", b)

@@ -38,6 +38,8 @@ type Trailer struct {
 	// Trail are the values of [fault.TrailKey], decoded from base64, for a code
 	// that is not OK. What is no base64 is left out.
 	Trail []string
+	// WireSize is the section's size in bytes as it came, compressed.
+	WireSize int
 	// Fault is set if the trailers themselves are wrong; Code and Message are
 	// then the fault's: http2.header-list, wire.bad-metadata,
 	// wire.status-missing, wire.http-status, wire.status-unparsable,
@@ -86,7 +88,7 @@ func ParseTrailer(b *h2.Block, httpStatus int) Trailer {
 			bad = f.Name
 		}
 	}
-	t.MD = md.md
+	t.MD, t.WireSize = md.md, b.WireSize
 	if status != "0" {
 		t.Trail = decodeTrail(trail)
 	}

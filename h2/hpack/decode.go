@@ -77,6 +77,7 @@ func (d *Decoder) Decode(p []byte) (*Block, error) {
 		d.err = err
 		return nil, err
 	}
+	d.scratch.WireSize = len(p)
 	if d.indexed && !d.scratch.TooLarge {
 		if known == nil {
 			d.cache.note(p)
@@ -367,6 +368,6 @@ func (c *blockCache) note(p []byte) {
 
 // keep makes a lasting copy of b.
 func (c *cachedBlock) keep(b *Block) *Block {
-	c.block = &Block{Fields: append([]Field(nil), b.Fields...), Size: b.Size, Lasting: true}
+	c.block = &Block{Fields: append([]Field(nil), b.Fields...), Size: b.Size, WireSize: b.WireSize, Lasting: true}
 	return c.block
 }

@@ -49,6 +49,8 @@ type Block struct {
 	// Size is the section's size in bytes as RFC 9113 section 6.5.2 counts it,
 	// fields that were left out included; it stops at 2^32-1.
 	Size uint32
+	// WireSize is the block's size in bytes as it came, compressed.
+	WireSize int
 	// TooLarge means that Size exceeds the decoder's limit; Fields holds what
 	// came before the limit. The decoder stays usable.
 	TooLarge bool
