@@ -30,7 +30,7 @@ func book(t *testing.T) []Phrase {
 var stacks = []string{"grpc-go", "grpc-java", "grpc-js", "C-core", "grpc-dotnet", "connect-go", "tonic", "nginx", "envoy"}
 
 // others are printers of whom less is known.
-var others = []string{"any stack", "connect-es", "grpcurl", "grpc-health-probe", "etcd", "go-grpc-middleware", "Google Cloud", "AWS", "Cloudflare", "Kubernetes", "curl", "Browser"}
+var others = []string{"any stack", "connect-es", "grpcurl", "grpc-health-probe", "etcd", "go-grpc-middleware", "Google Cloud", "AWS", "Cloudflare", "Kubernetes", "curl", "Browser", "grpc-swift", "grpc-dart"}
 
 // TestBook is a test per phrase: its example is recognized, the circumstance
 // it says is the likeliest comes out first, and it is well made.

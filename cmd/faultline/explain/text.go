@@ -115,6 +115,7 @@ var codeShapes = []*regexp.Regexp{
 	regexp.MustCompile(`\bexceptions\.(\w+): \d{3} `),                      // google.api_core
 	regexp.MustCompile(`\b(?:RpcException|RpcError|ConnectError)\W+(\w+)`), // others
 	regexp.MustCompile(`(?m)^\s*code: (\d{1,2}),?$`),                       // an object that Node prints
+	regexp.MustCompile(`\b([a-z]+(?:[A-Z][a-z]+)*) \(\d{1,2}\)`),           // grpc-swift
 }
 
 // inner is how C-core writes an error within an error, and Rust one of the
