@@ -47,6 +47,9 @@ type Refusal struct {
 	// 400 with grpc-status as well, 405 (send "allow: POST") and 415 with a
 	// text instead of it.
 	HTTPStatus int
+	// Bodiless says that the answer has headers only: "The server MUST NOT send
+	// content in the response" to HEAD (RFC 9110, section 9.3.2).
+	Bodiless bool
 }
 
 // requestParser is the state of one pass over a header section.
@@ -164,8 +167,10 @@ func (p *requestParser) refusal(b *h2.Block) *Refusal {
 		return refuse(fault.WireAuthority, http.StatusBadRequest, codes.Internal, fault.Evidence{Header: "host"},
 			"the request has %d :authority and %d host fields, want one", p.authorities, p.hosts)
 	case p.verb != http.MethodPost: // "Method -> ":method POST""
-		return refuse(fault.WireNotPost, http.StatusMethodNotAllowed, anyCode, fault.Evidence{Header: ":method"},
+		r := refuse(fault.WireNotPost, http.StatusMethodNotAllowed, anyCode, fault.Evidence{Header: ":method"},
 			"the request's method is %q, gRPC wants POST", clip(p.verb))
+		r.Bodiless = p.verb == http.MethodHead
+		return r
 	case !isGRPC:
 		// "If Content-Type does not begin with "application/grpc", gRPC servers
 		// SHOULD respond with HTTP status of 415 (Unsupported Media Type)".

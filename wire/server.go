@@ -5,9 +5,11 @@ package wire
 import (
 	"errors"
 	"net"
+	"net/http"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -153,13 +155,15 @@ type ServerStream struct {
 	opened bool     // the reader's own: the handler knows the stream
 	whole  bool     // guarded by recv.mu: dispatched Whole, and the request has ended
 
-	foreign     *Refusal // the reader's own: the answer due to a request that is no gRPC
-	foreignRead int      // the reader's own
+	foreignRead int // the reader's own
 
 	mu         sync.Mutex
 	headerSent bool // guarded by mu
 	finished   bool // guarded by mu
 	inOrder    bool // guarded by mu: answered after the whole request, all of it sent
+
+	foreign  *Refusal    // guarded by mu: the answer due to a request that is no gRPC
+	patience *time.Timer // guarded by mu: bounds the wait for the end of that request
 }
 
 // Head returns what the request's headers say.
@@ -462,7 +466,8 @@ func (s *ServerStream) evidence() *fault.Evidence {
 
 // refuse answers a request that no handler will see. What speaks gRPC is
 // answered at once. What does not gets a short text, when its request has
-// ended: other clients expect no answer before.
+// ended, as other clients expect no answer before; but some end it only after
+// the answer, so that patience has an end.
 func (s *ServerStream) refuse(r *Refusal, ended bool) {
 	s.mode = Refused
 	f := r.Fault
@@ -480,8 +485,12 @@ func (s *ServerStream) refuse(r *Refusal, ended bool) {
 		}
 		return
 	}
-	s.markFinished()
-	s.foreign = r
+	s.mu.Lock()
+	s.finished, s.foreign = true, r
+	if !ended {
+		s.patience = time.AfterFunc(foreignPatience, s.answerForeign)
+	}
+	s.mu.Unlock()
 	if ended {
 		s.answerForeign()
 	}
@@ -493,41 +502,67 @@ func (s *ServerStream) markFinished() {
 	s.mu.Unlock()
 }
 
+// takeForeign returns the answer that is due to a request that is no gRPC, and
+// nil once somebody has it.
+func (s *ServerStream) takeForeign() *Refusal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.foreign
+	s.foreign = nil
+	if s.patience != nil {
+		s.patience.Stop()
+		s.patience = nil
+	}
+	return r
+}
+
 // answerForeign sends the text. It leaves the reader, since only that can open
 // the window which the text may have to wait for; the stream's end ends it.
 func (s *ServerStream) answerForeign() {
-	r := s.foreign
-	s.foreign = nil
+	r := s.takeForeign()
+	if r == nil {
+		return
+	}
 	text := r.Fault.Message() + "\n"
 	h := h2.Header{Fields: []hpack.Field{
 		{Name: ":status", Value: strconv.Itoa(r.HTTPStatus)},
 		{Name: "content-type", Value: "text/plain; charset=utf-8"},
 		{Name: "content-length", Value: strconv.Itoa(len(text)), Index: hpack.Literal},
 	}}
-	if r.HTTPStatus == 405 {
-		h.Fields = append(h.Fields, hpack.Field{Name: "allow", Value: "POST"})
+	if r.HTTPStatus == http.StatusMethodNotAllowed {
+		h.Fields = append(h.Fields, hpack.Field{Name: "allow", Value: http.MethodPost})
 	}
 	go func() {
-		if s.WriteHeader(h, false) != nil || s.WriteData([]byte(text), true, nil) != nil {
+		err := s.WriteHeader(h, r.Bodiless)
+		if err == nil && !r.Bodiless {
+			err = s.WriteData([]byte(text), true, nil)
+		}
+		if err != nil {
 			s.Stream.Reset(h2.InternalError)
 		}
 	}()
 }
 
-// maxForeign is how much of the body of a request that is no gRPC is waited
-// for, in bytes.
-const maxForeign = 64 << 10
+const (
+	// maxForeign is how much of the body of a request that is no gRPC is waited
+	// for, in bytes.
+	maxForeign = 64 << 10
+	// foreignPatience is how long its end is waited for.
+	foreignPatience = 500 * time.Millisecond
+)
 
 // foreignData drops a piece of such a body.
 func (s *ServerStream) foreignData(n int, ended bool) {
-	if s.foreign == nil {
+	s.mu.Lock()
+	due := s.foreign != nil
+	s.mu.Unlock()
+	if !due {
 		return
 	}
 	s.foreignRead += n
-	switch {
-	case ended, s.foreignRead > maxForeign:
+	if ended || s.foreignRead > maxForeign {
 		s.answerForeign()
-	default:
-		s.Consumed(n)
+		return
 	}
+	s.Consumed(n)
 }

@@ -298,7 +298,7 @@ func TestServerRefusals(t *testing.T) {
 					p.WantTrailers(1, tt.headers...)
 				} else {
 					if !ended { // who speaks no gRPC is answered when its request has ended
-						p.WantQuiet(time.Second)
+						p.WantQuiet(foreignPatience / 2)
 						p.SendData(1, []byte("a=b"), true)
 					}
 					p.WantHeaders(1, tt.headers...)

@@ -125,6 +125,7 @@ func (e *serverEvents) OnClose(err error) {
 	s.recv.finishUnderLock(f)
 	s.recv.unlock()
 	s.mode = Refused
+	s.takeForeign()
 	if s.opened {
 		s.Owner.Reset(f)
 	}
