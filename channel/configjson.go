@@ -163,12 +163,13 @@ var codeNames = []string{"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEAD
 	"ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
 	"OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"}
 
-// code reads a status code by its name or number.
+// code reads a status code, "specified in the integer form or the
+// case-insensitive string form" (gRFC A6).
 func (f jsonField) code() (codes.Code, error) {
 	const expected = `a status code, by name such as "UNAVAILABLE" or by number, 0 to 16`
 	var name string
 	if json.Unmarshal(f.raw, &name) == nil {
-		if i := slices.Index(codeNames, name); i >= 0 {
+		if i := slices.Index(codeNames, strings.ToUpper(name)); i >= 0 {
 			return codes.Code(i), nil
 		}
 		return 0, f.bad(expected, nil)

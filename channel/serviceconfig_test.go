@@ -42,7 +42,7 @@ func TestMethodConfig(t *testing.T) {
 			{"name": [{"service": "shop.Orders", "method": "Place"}], "timeout": "1.5s", "waitForReady": true,
 			 "maxRequestMessageBytes": 1024, "maxResponseMessageBytes": "2048",
 			 "retryPolicy": {"MaxAttempts": 9, "initialBackoff": ".01s", "maxBackoff": "1s", "backoffMultiplier": 2,
-			   "retryableStatusCodes": ["UNAVAILABLE", 10], "unknown": [1]}},
+			   "retryableStatusCodes": ["unavailable", 10], "unknown": [1]}},
 			{"name": [{"service": "shop.Orders"}, {"service": "shop.Carts", "method": ""}],
 			 "hedgingPolicy": {"maxAttempts": 3, "hedgingDelay": "0.2s", "nonFatalStatusCodes": ["INTERNAL"]}},
 			{"name": [{}], "waitForReady": false, "timeout": "9223372036s"},
