@@ -95,8 +95,8 @@ func (o *observer) HandleRPC(c context.Context, s stats.RPCStats) {
 
 func TestStats(t *testing.T) {
 	a, b := &observer{t: t, name: "a"}, &observer{t: t, name: "b"}
-	ended := make(chan struct{}, 1)
-	r := newRig(t, Config{StatsHandlers: []stats.Handler{a, b, tellEnd(ended)}}, &testService{
+	ended, trailers := make(chan struct{}, 1), make(chan struct{}, 8)
+	r := newRig(t, Config{StatsHandlers: []stats.Handler{a, b, tell[*stats.End](ended), tell[*stats.OutTrailer](trailers)}}, &testService{
 		unary: func(c context.Context, m *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
 			if c.Value(statsKey("a")) != "call" || c.Value(statsKey("b")) != "call" {
 				t.Error("the handler has another context")
@@ -163,20 +163,23 @@ func TestStats(t *testing.T) {
 	if err := cc.Invoke(ctx(t), "/a.B/C", &testpb.Empty{}, &testpb.Empty{}); status.Code(err) != codes.Unimplemented {
 		t.Fatal(err)
 	}
+	for range 4 { // this call's too, whose end no event tells
+		<-trailers
+	}
 	cc.Close()
 	r.GracefulStop()
 	ended <- struct{}{}
 	want("tag /a.B/C", `in header /a.B/C "" []`, "out trailer map[]", "*stats.ConnEnd")
 }
 
-// tellEnd reports the end of each call.
-type tellEnd chan struct{}
+// tell reports each event of one kind.
+type tell[E stats.RPCStats] chan struct{}
 
-func (tellEnd) TagConn(c context.Context, _ *stats.ConnTagInfo) context.Context { return c }
-func (tellEnd) HandleConn(context.Context, stats.ConnStats)                     {}
-func (tellEnd) TagRPC(c context.Context, _ *stats.RPCTagInfo) context.Context   { return c }
-func (e tellEnd) HandleRPC(_ context.Context, s stats.RPCStats) {
-	if _, ok := s.(*stats.End); ok {
-		e <- struct{}{}
+func (tell[E]) TagConn(c context.Context, _ *stats.ConnTagInfo) context.Context { return c }
+func (tell[E]) HandleConn(context.Context, stats.ConnStats)                     {}
+func (tell[E]) TagRPC(c context.Context, _ *stats.RPCTagInfo) context.Context   { return c }
+func (t tell[E]) HandleRPC(_ context.Context, s stats.RPCStats) {
+	if _, ok := s.(E); ok {
+		t <- struct{}{}
 	}
 }
