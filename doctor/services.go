@@ -78,10 +78,10 @@ func (x *exam) clientCert(a *answer) *Finding {
 	switch asked, gave := x.sight.certificate(); {
 	case asked && !gave:
 		return named("tls.client-cert-required").says(fault.Remote, fault.No,
-			"the server asked for a client certificate in the handshake, got none, and answers HTTP 400")
+			"the server asked for a client certificate in the handshake, got none, and answers HTTP 400, with which calls fail as INTERNAL (wire.http-status)")
 	case asked:
 		return named("tls.client-cert-rejected").says(fault.Remote, fault.No,
-			"the server asked for a client certificate in the handshake, and answers HTTP 400 to the one it got")
+			"the server asked for a client certificate in the handshake, and answers HTTP 400 to the one it got, with which calls fail as INTERNAL (wire.http-status)")
 	}
 	return nil
 }

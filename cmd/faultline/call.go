@@ -25,7 +25,8 @@ import (
 const callHelp = `call makes a call and prints each message of the answer as JSON.
 
 The method's types come from the server's reflection service (v1, then v1alpha),
-or from --proto or --protoset files. All four kinds of call work: give several
+or from --proto or --protoset files; those of gRPC's own health and reflection
+services are known. All four kinds of call work: give several
 JSON messages one after another to a method that takes a stream.
 
   -d '{"name": "x"}'   the request; nothing is an empty message
@@ -38,7 +39,8 @@ see how a server fails. If reflection does not know the method, the server is
 asked for it without any message, so that the answer is its own. If a server
 answers UNIMPLEMENTED and no more, two calls to names that it surely does not
 have, without a message, tell a missing service or method from a handler's word.
-If a peer hangs up on --plaintext, one TLS handshake shows whether that was why.
+If a peer hangs up on --plaintext or says nothing, one TLS handshake shows
+whether that was why; one that says nothing to TLS is tried in cleartext.
 
 ` + connHelp + `
 -v shows, on standard error, each step of the connection with its time, what
@@ -175,12 +177,23 @@ func (f *callFlags) reflected(ctx, rctx context.Context, cc *faultline.ClientCon
 		return f.missing(all, cc, missing)
 	}
 	flt, ok := fault.From(err)
+	hangs := f.empty() && errors.Is(context.Cause(rctx), errHangs) // the method may not
 	switch {
-	case f.empty() && errors.Is(context.Cause(rctx), errHangs): // the method may not
+	case hangs:
 	case ok && beneath(flt):
+		flt, _ = fault.From(f.conn.again(ctx, flt))
 		return f.failed(f.meant(flt), "")
 	case !ok && errors.Is(ctx.Err(), context.Canceled):
 		return err
+	}
+	if known := dyn.Known(f.service); known != nil {
+		if m, err := dyn.FindMethod(ctx, known, f.service, f.method); err == nil {
+			f.log.note("%s is known without reflection", f.text)
+			return f.call(ctx, cc, known, m)
+		}
+	}
+	switch {
+	case hangs:
 	case !f.empty() && ok && flt.Code().String() != "Unimplemented": // it is not for want of reflection
 		return f.failed(flt, "")
 	case !f.empty() && ok:
@@ -189,7 +202,7 @@ func (f *callFlags) reflected(ctx, rctx context.Context, cc *faultline.ClientCon
 		return f.conn.usagef("%v; %s", err, noReflection)
 	}
 	why := "offers no reflection"
-	if errors.Is(context.Cause(rctx), errHangs) {
+	if hangs {
 		why = "does not answer reflection"
 	}
 	return f.blind(all, cc, why)
@@ -287,7 +300,7 @@ func (f *callFlags) blind(ctx context.Context, cc grpc.ClientConnInterface, why 
 	if n > 1 || n == 1 && err == nil {
 		err = errors.Join(err, show())
 	}
-	return f.over(res, f.absent(ctx, cc, err), 1, n)
+	return f.over(res, f.absent(ctx, cc, f.conn.again(ctx, err)), 1, n)
 }
 
 func writeLine(w io.Writer, v any) error {
@@ -338,7 +351,7 @@ func (f *callFlags) call(ctx context.Context, cc grpc.ClientConnInterface, src d
 	f.log.request("/"+f.text, f.rpc)
 	ctx = metadata.NewOutgoingContext(ctx, f.rpc)
 	res, err := c.Do(ctx)
-	return f.over(res, f.absent(ctx, cc, err), int(sent.Load()), received)
+	return f.over(res, f.absent(ctx, cc, f.conn.again(ctx, err)), int(sent.Load()), received)
 }
 
 // over ends a call, well or not.
@@ -362,5 +375,5 @@ func (f *callFlags) failed(flt *fault.Fault, hint string) error {
 	if hint == "" {
 		hint = f.conn.hint(flt)
 	}
-	return failed(flt, hint, f.asJSON, f.cmd.OutOrStdout(), f.cmd.ErrOrStderr())
+	return failed(f.conn.advised(flt), hint, f.asJSON, f.cmd.OutOrStdout(), f.cmd.ErrOrStderr())
 }

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,6 +48,7 @@ type connFlags struct {
 	expand                                   bool
 	timeout, connectTimeout                  seconds
 	maxMessage                               size
+	asked                                    atomic.Bool // a server asked for a client certificate
 }
 
 // aliases are the names that grpcurl has for a flag.
@@ -190,6 +192,10 @@ func (f *connFlags) tls() (*tls.Config, error) {
 	}
 	switch {
 	case f.cert == "" && f.key == "":
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			f.asked.Store(true)
+			return new(tls.Certificate), nil // none
+		}
 		return cfg, nil
 	case f.key == "":
 		return nil, f.usagef("--cert %s is given without --key, want both or neither", f.cert)
@@ -203,7 +209,10 @@ func (f *connFlags) tls() (*tls.Config, error) {
 	cfg.Certificates = []tls.Certificate{pair}
 	// It is given to whoever asks: crypto/tls would keep back one of an authority
 	// that the server does not name, and the server could not say what is wrong.
-	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		f.asked.Store(true)
+		return &pair, nil
+	}
 	return cfg, nil
 }
 

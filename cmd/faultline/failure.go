@@ -102,6 +102,9 @@ func failureJSON(f *fault.Fault, hint string) ([]byte, error) {
 
 // hint says which flag would help, as far as one would.
 func (f *connFlags) hint(failure *fault.Fault) string {
+	if failure.Evidence().HTTPStatus == 400 && f.asked.Load() {
+		return f.hintFor("tls.client-cert-required", failure.Code(), "")
+	}
 	return f.hintFor(failure.ID(), failure.Code(), failure.Remedy())
 }
 
@@ -120,6 +123,9 @@ func (f *connFlags) hintFor(id fault.ID, code codes.Code, remedy string) string 
 	case "tls.expired":
 		return "--insecure goes on without verification, to look further"
 	case "tls.client-cert-required":
+		if f.cert != "" {
+			return "give another client certificate: --cert FILE --key FILE"
+		}
 		return "give a client certificate: --cert FILE --key FILE"
 	case "tls.client-cert-rejected":
 		return "give another client certificate: --cert FILE --key FILE"

@@ -93,7 +93,7 @@ func inspect(cmd *cobra.Command, conn *connFlags, from *sourceFlags, args []stri
 	if src != nil {
 		err = do(ctx, src, name)
 	} else {
-		err = withReflection(ctx, conn, args[0], func(ctx context.Context, r *dyn.Reflection) error { return do(ctx, r, name) })
+		err = conn.again(ctx, withReflection(ctx, conn, args[0], func(ctx context.Context, r *dyn.Reflection) error { return do(ctx, r, name) }))
 	}
 	return conn.inspected(err, asJSON, cmd)
 }

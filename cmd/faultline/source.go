@@ -118,7 +118,7 @@ func (f *connFlags) sourceFailed(err error, asJSON bool, cmd *cobra.Command) err
 		if flt.Code().String() == "Unimplemented" {
 			hint = noReflection
 		}
-		return failed(flt, hint, asJSON, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		return failed(f.advised(flt), hint, asJSON, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
 	if errors.Is(err, dyn.ErrSilent) {
 		return f.usagef("%v; %s", err, noReflection)

@@ -15,6 +15,9 @@ import (
 
 	"github.com/bufbuild/protocompile"
 
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	reflectpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	alphapb "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -62,6 +65,24 @@ type Files struct {
 	from     string
 	services []string
 	all      *protoregistry.Files
+}
+
+// Known returns a source of the service if it is one of gRPC's own whose files
+// this program has, or nil.
+func Known(service protoreflect.FullName) *Files {
+	f, ok := map[protoreflect.FullName]protoreflect.FileDescriptor{
+		"grpc.health.v1.Health":                    healthpb.File_grpc_health_v1_health_proto,
+		"grpc.reflection.v1.ServerReflection":      reflectpb.File_grpc_reflection_v1_reflection_proto,
+		"grpc.reflection.v1alpha.ServerReflection": alphapb.File_grpc_reflection_v1alpha_reflection_proto,
+	}[service]
+	if !ok {
+		return nil
+	}
+	src := &Files{from: f.Path(), services: []string{string(service)}, all: new(protoregistry.Files)}
+	if src.all.RegisterFile(f) != nil {
+		return nil
+	}
+	return src
 }
 
 // CompileProto makes a source of .proto files. Each is looked for in the
