@@ -51,11 +51,12 @@ const (
 // life is a connection's way to its end. It is guarded by the connection's lock.
 type life struct {
 	phase        phase
-	err          *ConnError   // why, from closing on
-	goAway       *GoAwayError // the last one received
-	debug        string       // for the second GOAWAY of a drain
-	lastGoAway   uint32       // the last id of the last one sent; 2^31-1 before
-	linger       bool         // the reader reads on while the last frames travel
+	err          *ConnError    // why, from closing on
+	goAway       *GoAwayError  // the last one received
+	debug        string        // for the second GOAWAY of a drain
+	lastGoAway   uint32        // the last id of the last one sent; 2^31-1 before
+	linger       bool          // the reader reads on while the last frames travel
+	ackBy        time.Duration // our SETTINGS have to be acknowledged, once theirs have come
 	prefaceTimer *time.Timer
 	drainTimer   *time.Timer
 	closeTimer   *time.Timer
@@ -217,7 +218,9 @@ func (c *Conn) writeFailedLocked(err error) {
 	c.life.phase = dead
 	c.life.linger = true
 	c.dismissSlotsLocked()
-	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime)) // fails if it is closed, and reads too
+	if c.nc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		go c.nc.Close() // it has no deadlines, as tunnels within ssh do not; or is closed
+	}
 }
 
 // finishWriting runs on the writer when nothing is left to write.
@@ -363,7 +366,7 @@ func (c *Conn) settingsLate() {
 	switch {
 	case !c.peer.ready:
 		c.failLocked(&ConnError{Kind: PrefaceTimeout, By: Peer})
-	case !c.peer.acked:
+	case !c.peer.acked && c.clock() >= c.life.ackBy: // else the timer and the SETTINGS have crossed
 		c.closeLocked(&ConnError{Kind: SettingsTimeout, By: Local, Code: codeSettings, Reason: "SETTINGS were not acknowledged"}, true)
 	}
 }

@@ -472,19 +472,31 @@ func TestGoAwaySurvivesAFailedWrite(t *testing.T) {
 }
 
 func TestFailedWriteEndsSoon(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		cn, sn := simnet.Pipe(simnet.Options{Client: []simnet.OpFault{simnet.FailWrite(1, syscall.EPIPE)}})
-		defer sn.Close()
-		d := &dialogue{t: t}
-		start := time.Now()
-		d.c = NewClient(cn, Config{}, d)
-		d.run()
-		err := d.wantEnd(Lost, 0)
-		if took := d.at.Sub(start); took > lingerTime || !errors.Is(err, syscall.EPIPE) {
-			t.Errorf("after %v: %v", took, err)
-		}
-	})
+	for name, conn := range map[string]func(*simnet.Conn) net.Conn{
+		"with deadlines": func(c *simnet.Conn) net.Conn { return c },
+		"without":        func(c *simnet.Conn) net.Conn { return noDeadlines{c} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				cn, sn := simnet.Pipe(simnet.Options{Client: []simnet.OpFault{simnet.FailWrite(1, syscall.EPIPE)}})
+				defer sn.Close()
+				d := &dialogue{t: t}
+				start := time.Now()
+				d.c = NewClient(conn(cn), Config{}, d)
+				d.run()
+				err := d.wantEnd(Lost, 0)
+				if took := d.at.Sub(start); took > lingerTime || !errors.Is(err, syscall.EPIPE) {
+					t.Errorf("after %v: %v", took, err)
+				}
+			})
+		})
+	}
 }
+
+// noDeadlines is a connection that has none.
+type noDeadlines struct{ net.Conn }
+
+func (noDeadlines) SetReadDeadline(time.Time) error { return errors.ErrUnsupported }
 
 func TestErrorTexts(t *testing.T) {
 	goAway := &GoAwayError{Code: EnhanceYourCalm, LastID: 7, Debug: "too_many_pings"}

@@ -37,6 +37,7 @@ func (c *Conn) onSettings(h frame.Header, p []byte) *ConnError {
 	first := !c.peer.ready && err == nil
 	if first {
 		c.peer.ready = true
+		c.life.ackBy = c.clock() + c.cfg.SettingsTimeout
 		c.life.prefaceTimer.Reset(c.cfg.SettingsTimeout) // now for the acknowledgement
 	}
 	c.mu.Unlock()

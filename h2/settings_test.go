@@ -131,6 +131,21 @@ func TestSettingsTimeout(t *testing.T) {
 	}
 }
 
+// The peer's SETTINGS come as the time for them runs out: the timer has fired,
+// and finds that it is set anew.
+func TestSettingsCrossTheTimeout(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		d := asServer(t, Config{SettingsTimeout: 3 * time.Second}, simnet.Options{}, peer.Options{NoSettingsAck: true})
+		time.Sleep(2999 * time.Millisecond)
+		d.p.Handshake()
+		synctest.Wait()
+		d.c.settingsLate()
+		time.Sleep(2 * time.Second)
+		d.p.SendSettingsAck()
+		d.alive(1)
+	})
+}
+
 func TestNotHTTP2(t *testing.T) {
 	tests := []struct {
 		name, bytes string

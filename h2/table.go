@@ -28,23 +28,28 @@ const (
 // every frame is for a stream that is open. nil says nothing. A stream that it
 // returns is one that the peer has not ended, so its storage is in no other
 // use, though this side may have ended it meanwhile.
+//
+// It looks twice: a peer that sends on after its END_STREAM may make it find
+// storage that then becomes a stream of the same id on another connection,
+// before the id is compared. Such a stream has left the table by then.
 func (t *table) peek(id uint32) *Stream {
-	r := t.ring.Load()
-	if r == nil {
-		return nil
-	}
-	if s := r.slot(id).Load(); s != nil && s.receives.Load() == id {
+	if s := t.at(id); s != nil && s.receives.Load() == id && t.at(id) == s {
 		return s
 	}
 	return nil
 }
 
-func (t *table) get(id uint32) *Stream {
+// at returns what is in the slot of id.
+func (t *table) at(id uint32) *Stream {
 	r := t.ring.Load()
 	if r == nil {
 		return nil
 	}
-	if s := r.slot(id).Load(); s != nil && s.id == id {
+	return r.slot(id).Load()
+}
+
+func (t *table) get(id uint32) *Stream {
+	if s := t.at(id); s != nil && s.id == id {
 		return s
 	}
 	return t.rest[id]
