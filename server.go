@@ -245,8 +245,10 @@ func MaxHandlers(n int) ServerOption {
 
 // MaxUndeliveredBytes bounds the bytes of requests that were received and that
 // no handler has taken yet, over all connections. A call that exceeds it is
-// answered RESOURCE_EXHAUSTED (server.overloaded). Default 256 MiB; negative
-// means no bound.
+// answered RESOURCE_EXHAUSTED (server.overloaded). The last quarter is for
+// connections of which no more than 256 KiB wait, so that a few which send
+// without end do not shut out the rest. Default 256 MiB; negative means no
+// bound.
 func MaxUndeliveredBytes(n int64) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.MaxUndelivered = n })
 }

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -201,10 +202,14 @@ func (c *conn) BatchEnd() {
 func (e *events) Overloaded() *fault.Fault {
 	k := (*call)(e)
 	c := k.conn
-	limit := c.srv.budget.Limit()
+	limit, reserve := c.srv.budget.Limit()
+	but := ""
+	if reserve > 0 {
+		but = fmt.Sprintf(", but for %d bytes that are kept for connections with less to wait for", reserve)
+	}
 	f := fault.ServerOverloaded.Newf(fault.Args{Side: fault.Local, Processed: fault.No,
 		Evidence: &fault.Evidence{Option: "MaxUndeliveredBytes", Limit: limit}},
-		"requests of %d bytes wait for their handlers, which is this server's limit MaxUndeliveredBytes", limit)
+		"requests of %d bytes wait for their handlers, which is this server's limit MaxUndeliveredBytes%s", limit-reserve, but)
 	if k.recall() {
 		c.refuse(k, f)
 		return f

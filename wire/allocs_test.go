@@ -67,7 +67,7 @@ func TestAppendAllocs(t *testing.T) {
 
 // A message costs nothing beyond its memory, which is lent or pooled.
 func TestReceiveAllocs(t *testing.T) {
-	r := &receiver{limit: codec.Limit{Bytes: 1 << 20}, budget: NewBudget(1 << 30)}
+	r := &receiver{limit: codec.Limit{Bytes: 1 << 20}, account: &account{budget: NewBudget(1 << 30)}}
 	buf := testBuf()
 	receive := func(pieces ...[]byte) float64 {
 		return testing.AllocsPerRun(1000, func() {

@@ -47,7 +47,7 @@ func TestDirect(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				budget := NewBudget(1 << 20)
-				r := &receiver{limit: codec.Limit{Bytes: c.limit}, garbage: fault.CodecResponseParse, budget: budget}
+				r := &receiver{limit: codec.Limit{Bytes: c.limit}, garbage: fault.CodecResponseParse, account: &account{budget: budget}}
 				var got wrapperspb.StringValue
 				var m Message
 				var credit int

@@ -96,7 +96,7 @@ const (
 type receiver struct {
 	// Set before data comes.
 	limit   codec.Limit
-	budget  *Budget      // charged with the bytes that wait; nil is unlimited
+	account *account     // charged with the bytes that wait; nil is unlimited
 	garbage *fault.Entry // what bytes that are no messages are
 
 	// taking is held by the program while it takes a message. Programs may not
@@ -123,14 +123,14 @@ type receiver struct {
 	chunks   []*chunk              // guarded by mu
 	arrived  int                   // guarded by mu: bytes of the message in assembly
 	got      int64                 // guarded by mu: messages received
-	queued   int64                 // guarded by mu: bytes that wait, each taken from the budget
+	queued   int64                 // guarded by mu: bytes that wait, each charged to the account
 	err      error                 // guarded by mu: why there will be no more messages; nil at a clean end
 	wake     chan struct{}
 }
 
 // reset makes a receiver new. The wake channel, which is empty, is kept.
 func (r *receiver) reset() {
-	r.limit, r.budget, r.garbage, r.whole = codec.Limit{}, nil, nil, false
+	r.limit, r.account, r.garbage, r.whole = codec.Limit{}, nil, nil, false
 	r.have, r.need, r.trust = 0, 0, 0
 	r.lent, r.hasLent = Message{}, false
 	r.chunks = r.chunks[:0]
@@ -148,7 +148,7 @@ func (r *receiver) data(p []byte, buf *h2.ReadBuf, last bool) (credit int, err e
 	if r.end {
 		return 0, nil // nobody will take it
 	}
-	if !r.budget.take(len(p)) {
+	if !r.account.take(len(p)) {
 		return 0, errOverBudget
 	}
 	r.queued += int64(len(p))
@@ -186,7 +186,8 @@ func (r *receiver) data(p []byte, buf *h2.ReadBuf, last bool) (credit int, err e
 	return credit, nil
 }
 
-// errOverBudget says that the bytes waiting exceed the [Budget].
+// errOverBudget says that the bytes waiting exceed what the [Budget] leaves the
+// connection.
 var errOverBudget = errors.New("wire: over budget")
 
 func severalMessages(n int64) *fault.Fault {
@@ -208,7 +209,7 @@ func (r *receiver) decodeLocked(p []byte) int {
 	r.target, r.decoded = codec.Direct{}, true
 	r.got++
 	r.queued -= int64(total)
-	r.budget.give(int64(total))
+	r.account.give(int64(total))
 	return total
 }
 
@@ -337,7 +338,7 @@ func (r *receiver) popLocked() (m Message, credit int) {
 	}
 	credit = int(uint32(m.WireLength()) - r.advanced) // no window is as large
 	r.queued -= int64(m.WireLength())
-	r.budget.give(int64(m.WireLength()))
+	r.account.give(int64(m.WireLength()))
 	r.advanced = 0
 	if r.ready == 0 && !r.hasLent && r.arrived > 0 {
 		credit += r.arrived
@@ -470,7 +471,7 @@ func (r *receiver) discardLocked() {
 		r.dropLocked()
 	}
 	r.ready, r.need, r.have, r.arrived = 0, 0, 0, 0
-	r.budget.give(r.queued)
+	r.account.give(r.queued)
 	r.queued = 0
 }
 

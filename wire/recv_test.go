@@ -91,7 +91,7 @@ type rig struct {
 
 func newRig(t testing.TB, limit int) *rig {
 	b := NewBudget(1 << 40)
-	return &rig{t: t, budget: b, r: &receiver{limit: codec.Limit{Bytes: limit}, budget: b, garbage: fault.CodecRequestParse}}
+	return &rig{t: t, budget: b, r: &receiver{limit: codec.Limit{Bytes: limit}, account: &account{budget: b}, garbage: fault.CodecRequestParse}}
 }
 
 // data hands a copy of p over and spoils whatever of it was not lent.

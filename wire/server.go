@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -62,49 +61,9 @@ type CallHandler interface {
 	Refused(f *fault.Fault)
 }
 
-// Budget bounds the bytes of requests that were received and not yet taken by
-// handlers. It is safe for concurrent use; nil is unlimited.
-type Budget struct {
-	limit int64
-	used  atomic.Int64
-}
-
-// NewBudget returns a budget of limit bytes.
-func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
-
-// Limit returns the budget's size in bytes, 0 for unlimited.
-func (b *Budget) Limit() int64 {
-	if b == nil {
-		return 0
-	}
-	return b.limit
-}
-
-// take charges n bytes, or nothing if they exceed the limit.
-func (b *Budget) take(n int) bool {
-	if b == nil {
-		return true
-	}
-	for {
-		used := b.used.Load()
-		if used+int64(n) > b.limit {
-			return false
-		}
-		if b.used.CompareAndSwap(used, used+int64(n)) {
-			return true
-		}
-	}
-}
-
-func (b *Budget) give(n int64) {
-	if b != nil && n != 0 {
-		b.used.Add(-n)
-	}
-}
-
 // NewServerConn starts a server's connection over nc. The caller runs its Run.
 func NewServerConn(nc net.Conn, cfg h2.Config, h ServerHandler, budget *Budget) *h2.Conn {
-	return h2.NewServer(nc, cfg, &serverConn{h: h, budget: budget})
+	return h2.NewServer(nc, cfg, &serverConn{h: h, account: account{budget: budget}})
 }
 
 // EachOpen calls f with the owner of each open stream of a server's
@@ -120,8 +79,8 @@ func EachOpen(c *h2.Conn, f func(CallHandler)) {
 
 // serverConn is a server's connection as h2 sees it.
 type serverConn struct {
-	h      ServerHandler
-	budget *Budget
+	h       ServerHandler
+	account account // of all streams' bytes that wait
 }
 
 func (c *serverConn) Ready()                   { c.h.Ready() }

@@ -528,8 +528,11 @@ func TestServerBudget(t *testing.T) {
 				<-hold
 				echoUnary(t)(s, gone)
 			}}
-			if v.budget.Limit() != 1000 || (*Budget)(nil).Limit() != 0 {
+			if limit, reserve := v.budget.Limit(); limit != 1000 || reserve != 0 {
 				t.Error("Limit")
+			}
+			if limit, _ := (*Budget)(nil).Limit(); limit != 0 {
+				t.Error("Limit of none")
 			}
 			_, p := server(t, h2.Config{}, v)
 			p.SendRequest(1, false, "/pkg.S/Unary")

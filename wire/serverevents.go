@@ -32,7 +32,7 @@ func (e *serverEvents) OnHeaders(b *h2.Block, end bool) {
 	}
 	// From Open on the call may be answered from elsewhere, by a server that
 	// stops: what an answer looks at is in place before.
-	s.recv.garbage, s.recv.budget = fault.CodecRequestParse, s.c.budget
+	s.recv.garbage, s.recv.account = fault.CodecRequestParse, &s.c.account
 	s.mode = s.Owner.Open()
 	s.opened = s.mode != Refused
 	s.recv.limit = s.MaxRecv
