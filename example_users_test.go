@@ -124,7 +124,7 @@ func start(u *users, opts ...faultline.ServerOption) (client *usersClient, stop 
 	cc := dialTo(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) })
 	return &usersClient{cc}, func() {
 		_ = cc.Close()
-		s.Stop()
+		s.GracefulStop() // and what handlers had to log is there
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // opinionTime bounds a second opinion.
-const opinionTime = time.Second
+const opinionTime = 2 * time.Second
 
 // opinions are second looks at a peer with which no connection came about, each
 // on a connection of its own, and taken once by a subchannel: some mistakes
