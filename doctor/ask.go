@@ -176,7 +176,7 @@ func (x *exam) attempt(ctx context.Context, q question, a *answer) (*Finding, *f
 	a.address = x.line.r.addr.Addr
 	s := new(wire.ClientStream)
 	defer s.Cancel() // after what it waits for was looked at
-	if err := x.start(ctx, s, q); err != nil {
+	if err := x.start(ctx, x.line, s, q); err != nil {
 		return x.concluded(ctx, s, q, err)
 	}
 	begun := time.Now()
@@ -194,8 +194,8 @@ func (x *exam) attempt(ctx context.Context, q question, a *answer) (*Finding, *f
 // nothing is a done channel that lets nothing wait.
 var nothing = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// start opens the stream and sends the messages.
-func (x *exam) start(ctx context.Context, s *wire.ClientStream, q question) error {
+// start opens the stream on the line and sends the messages.
+func (x *exam) start(ctx context.Context, l *line, s *wire.ClientStream, q question) error {
 	scheme := "http"
 	if x.cfg.TLS != nil {
 		scheme = "https"
@@ -214,7 +214,7 @@ func (x *exam) start(ctx context.Context, s *wire.ClientStream, q question) erro
 	if len(q.messages) > 0 {
 		first = prefixed(q.messages[0], q.encoding)
 	}
-	if err := s.Start(x.line.conn, &req, first, len(q.messages) < 2, ctx.Done()); err != nil {
+	if err := s.Start(l.conn, &req, first, len(q.messages) < 2, ctx.Done()); err != nil {
 		return err
 	}
 	for i := 1; i < len(q.messages); i++ {

@@ -254,6 +254,9 @@ func (x *exam) probeRoute(ctx context.Context, r *route, last bool) *Finding {
 	if l.rtt > 0 {
 		summary += ", PING answered in " + round(l.rtt)
 	}
+	if l.shy {
+		summary += ", once a request had begun (cmux?)"
+	}
 	p := Probe{Status: OK, Summary: summary, Evidence: l.tap.evidence()}
 	if g := l.goAway.Load(); g != nil {
 		p.Status, p.Summary = Note, cmp.Or(p.Summary, "")+"; "+g.Error()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/h2"
+	"github.com/faultline-rpc/faultline/wire"
 )
 
 // line is one connection: secure, then speak. It is its own h2.ConnHandler.
@@ -34,6 +35,7 @@ type line struct {
 	settled time.Duration // until SETTINGS came
 	rtt     time.Duration // of the PING; 0 if none was answered
 	sample  string        // what the peer began with, where that is no HTTP/2
+	shy     bool          // the PING was answered only once a request had begun
 }
 
 func newLine(x *exam, r *route) *line {
@@ -133,8 +135,15 @@ func (l *line) greet(ctx context.Context, limit <-chan time.Time) *Finding {
 		return nil
 	}
 	acked := l.tap.acked
+	patience := time.NewTimer(min(l.x.cfg.ConnectTimeout/4, maxPatience))
+	defer patience.Stop()
 	for answered := pong; answered != nil || acked != nil; {
 		select {
+		case <-patience.C:
+			if answered != nil {
+				l.shy = true
+				defer l.nudge(ctx)()
+			}
 		case <-answered:
 			answered, l.rtt = nil, time.Since(sent)
 		case <-acked:
@@ -152,6 +161,20 @@ func (l *line) greet(ctx context.Context, limit <-chan time.Time) *Finding {
 		}
 	}
 	return nil
+}
+
+// maxPatience is how long a PING may go without an answer before a request is
+// begun.
+const maxPatience = time.Second
+
+// nudge begins a request, as clients do at once: servers that share a port among
+// protocols (cmux) read the first one before they answer anything else. Nobody
+// has such a method, and no message is sent. The function returned takes the
+// request back.
+func (l *line) nudge(ctx context.Context) (back func()) {
+	s := new(wire.ClientStream)
+	_ = l.x.start(ctx, l, s, question{path: "/" + stranger + "/" + other}) // whether the PING is answered is what counts
+	return s.Cancel
 }
 
 // closed is a limit that has passed.

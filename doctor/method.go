@@ -229,6 +229,9 @@ func parseFiles(messages [][]byte) ([]*descriptorpb.FileDescriptorProto, error) 
 	return out, bad
 }
 
+// Names that nobody has.
+const stranger, other = "faultline.doctor.NoSuchService", "NoSuchMethod"
+
 // whatIsMissing says what UNIMPLEMENTED means: reflection tells, or else the
 // comparison with answers to names that surely nobody has. What remains is the
 // handler's own word.
@@ -252,7 +255,6 @@ func (x *exam) whatIsMissing(ctx context.Context, service, name string, a *answe
 	case x.schema != nil:
 		return a.finding
 	}
-	const stranger, other = "faultline.doctor.NoSuchService", "NoSuchMethod"
 	if b := x.ask(ctx, question{path: "/" + stranger + "/" + other, messages: [][]byte{nil}}); b.absent() &&
 		sameWords(a, b, service, name, stranger, other) {
 		return named("handler.unknown-service").says(fault.Remote, a.finding.Processed,

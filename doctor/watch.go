@@ -104,7 +104,7 @@ func (w *vigil) hold(ctx context.Context) Probe {
 
 // open begins a stream that is meant to stay.
 func (w *vigil) open(ctx context.Context, s *wire.ClientStream) error {
-	return w.x.start(ctx, s, question{path: watchPath, messages: [][]byte{w.x.healthRequest()}, many: true, endless: true})
+	return w.x.start(ctx, w.x.line, s, question{path: watchPath, messages: [][]byte{w.x.healthRequest()}, many: true, endless: true})
 }
 
 // follow reads the stream to its end.

@@ -31,7 +31,7 @@ var (
 		ID: "http2.preface-timeout", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "the peer accepted the connection and then said nothing",
 		Cause:   "The socket is open, but the server's SETTINGS frame did not arrive in time. The process behind the port hangs or is stopped, its accept queue is full, or a load balancer accepts connections for a backend that is gone.",
-		Remedy:  "Look whether the server process is alive and accepting, or frozen or stuck (a debugger, SIGSTOP and an exhausted thread pool all do this). Behind a TCP load balancer check that a backend is healthy. A cleartext client against a silent TLS port can also look so.",
+		Remedy:  "Look whether the server process is alive and accepting, or frozen or stuck (a debugger, SIGSTOP and an exhausted thread pool all do this). Behind a TCP load balancer check that a backend is healthy. A cleartext client against a silent TLS port can also look so, and cmux on the server without MatchWithWriters(HTTP2MatchHeaderFieldSendSettings(...)).",
 		Spec:    rfc9113 + "#section-3.4", Rooms: rooms("channel"),
 	})
 )

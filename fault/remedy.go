@@ -127,7 +127,7 @@ var contentRemedy = []struct{ prefix, text string }{
 
 // resetRemedy is by the error code of an RST_STREAM.
 var resetRemedy = map[string]string{
-	"PROTOCOL_ERROR":     "The server or a proxy (nginx, Envoy) does not accept something in the request, often a header, the path or the :authority: its log names it.",
+	"PROTOCOL_ERROR":     "The server or a proxy (nginx, Envoy) does not accept something in the request, often a header, the path or the :authority: its log names it (nginx does so for \"return 444\", too).",
 	"INTERNAL_ERROR":     "The server's handler or process failed, or a proxy lost its backend in mid-call or gave it up after a time-out of its own (nginx: grpc_read_timeout, between two messages too): look into both logs for that moment, and check that the backend runs.",
 	"NO_ERROR":           "The server ended the call before it had answered: its handler, or a proxy's early answer, is cut off.",
 	"HTTP_1_1_REQUIRED":  "The server wants this request over HTTP/1.1 (IIS with client certificates or Windows authentication, for instance): enable HTTP/2 and gRPC there.",

@@ -163,3 +163,14 @@ func TestKnownService(t *testing.T) {
 		svc.Close()
 	}
 }
+
+// TestUnsendable: what this side does not send is no matter of the server's
+// reflection.
+func TestUnsendable(t *testing.T) {
+	t.Parallel()
+	addr := testServer(t, loopback(t), true)
+	o := command(t, "", "call", "--plaintext", addr, service+"/EmptyCall", "--authority", "a b")
+	if o.status != 80 || !strings.HasPrefix(o.stderr, "rpc error: code = Unauthenticated desc = wire.authority: ") || !strings.Contains(o.stderr, "--authority takes a host") {
+		t.Errorf("status %d, %s, want wire.authority and no word of reflection", o.status, o.stderr)
+	}
+}

@@ -222,6 +222,9 @@ func (f *callFlags) meant(flt *fault.Fault) *fault.Fault {
 // beneath reports whether a failure of reflection would be that of any call:
 // it lies beneath what the method has to say.
 func beneath(f *fault.Fault) bool {
+	if f.Side() == fault.Local && !f.Evidence().Sent { // an authority or metadata that is not sent
+		return true
+	}
 	switch f.Layer() {
 	case fault.LayerResolve, fault.LayerPick, fault.LayerDial, fault.LayerTLS, fault.LayerCall:
 		return true

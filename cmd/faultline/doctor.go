@@ -39,7 +39,9 @@ one that says it is NOT_SERVING is not.
 
 Where the target has several addresses, health is asked for at each of them.
 Where a handshake ends without a word, the start of the other kind of
-connection, cleartext or TLS, shows which is spoken.
+connection, cleartext or TLS, shows which is spoken. Where a PING is not
+answered, a call to a name that nobody has follows: some servers read the first
+request before they answer anything.
 
 Nothing else is sent, and the calls are those of any monitoring. Only --method
 can have an effect at the target: it makes the call, with an empty message or

@@ -148,6 +148,8 @@ func (f *connFlags) hintFor(id fault.ID, code codes.Code, remedy string) string 
 			return ""
 		}
 		return "faultline doctor looks at each layer on the way"
+	case "wire.authority":
+		return "--authority takes a host, or host:port"
 	case "call.cancelled":
 		return ""
 	}

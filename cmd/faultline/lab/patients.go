@@ -383,6 +383,11 @@ var oddities = []Patient{
 		peer.Message(serving), []string{"x-last", "yes", "grpc-message", "", "grpc-status", "0"}))},
 	{Name: "header blocks in pieces", want: Healthy, show: answering(inPieces)},
 	{Name: "a slow answer", want: Healthy, show: answering(peer.After(300*time.Millisecond, peer.OK(serving)))},
+	{Name: "nothing is answered before the first request (cmux)", want: Healthy, show: func(w *ward) (doctor.Config, error) {
+		cfg, err := w.scripted(waiting, peer.Options{NoSettingsAck: true, NoPingAck: true, Skip: []http2.FrameType{http2.FrameSettings, http2.FrameWindowUpdate}})
+		cfg.Timeout = time.Second // so that the request comes soon
+		return cfg, err
+	}},
 	{Name: "health UNKNOWN", want: Healthy, show: answering(peer.OK(nil))},
 	{Name: "health NOT_FOUND", want: Healthy, show: status(codes.NotFound, "unknown service")},
 }

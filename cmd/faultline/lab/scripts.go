@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"errors"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -52,6 +53,36 @@ func firstThen(first, then peer.Answer) peer.Script {
 		}
 		return err
 	}
+}
+
+// waiting is a server that sends its SETTINGS and then reads on to the first
+// request, which decides who serves the connection, before it answers anything.
+func waiting(p *peer.Peer) error {
+	_, err := p.Handshake()
+	var pings []peer.Frame
+	for begun := false; err == nil; {
+		var f peer.Frame
+		if f, err = p.Next(); err != nil {
+			break
+		}
+		if f.Kind == http2.FramePing && !f.Ack {
+			pings = append(pings, f)
+		}
+		if f.Kind == http2.FrameHeaders && !begun {
+			begun, err = true, p.SendSettingsAck()
+		}
+		if !begun || err != nil {
+			continue
+		}
+		for _, f := range pings {
+			err = errors.Join(err, p.SendPing(true, [8]byte(f.Data)))
+		}
+		pings = nil
+		if f.End {
+			err = errors.Join(err, peer.OK(serving)(p, f.Stream))
+		}
+	}
+	return err
 }
 
 // cutWhenIdle answers calls, holds streams of Watch, and resets the connection
