@@ -62,7 +62,9 @@ type result struct {
 }
 
 // hedged reports whether a call may have several attempts at a time.
-func (c *call) hedged() bool { return c.more != nil && c.more.hedging != nil && !c.more.settled }
+func (c *call) hedged() bool {
+	return c.more != nil && c.more.hedging != nil && !c.more.settled && !c.more.large
+}
 
 // race runs attempts beside the one that c has under way. It returns the one
 // that was answered first; or the call's fault, and the attempt it came from.

@@ -285,6 +285,23 @@ func TestHedgingNeedsTheWholeRequest(t *testing.T) {
 	})
 }
 
+// A request that is larger than what is kept is sent once, in either form.
+func TestHedgingKeepsToTheBuffer(t *testing.T) {
+	for _, form := range []string{"unary", "client stream"} {
+		s := &parallel{answers: []at{{5 * tenth, pong}}}
+		under(t, s.script, hedging(3, "0.1s", ""), Config{}, func(t *testing.T, c *Caller) {
+			if got, err := forms[form](c, context.Background(), grpc.MaxRetryRPCBufferSize(5)); err != nil || got != "pong" {
+				t.Fatalf("%s: %q, %+v", form, got, err)
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if len(s.previous) != 1 {
+				t.Errorf("%s: %d requests, want 1", form, len(s.previous))
+			}
+		})
+	}
+}
+
 // Without tokens time brings no hedge.
 func TestThrottledHedges(t *testing.T) {
 	s := &parallel{answers: []at{{0, down}, {5 * tenth, pong}}}

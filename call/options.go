@@ -73,9 +73,10 @@ func (c *Caller) plain() (*options, *fault.Fault) {
 	return o, nil
 }
 
-// defaultReplay is how much of a stream is kept for a repetition, in bytes, as
+// defaultReplay is how much of a request is kept for a repetition, in bytes, as
 // grpc-go's MaxRetryRPCBufferSize has it. A unary request is there anyway while
-// its call lasts: it has no limit.
+// its call lasts: the limit is for what a policy may send again, and transparent
+// retries have none.
 const defaultReplay = 256 << 10
 
 // resolve reads a call's options; the last of a kind counts. Types that

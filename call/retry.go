@@ -26,6 +26,7 @@ type policy struct {
 	judged  int16   // the attempt of verdict
 	verdict verdict
 	settled bool // the running attempt was chosen among several
+	large   bool // the request is not kept for attempts that count
 }
 
 // max returns how many attempts are permitted; 0 without policy.
@@ -104,7 +105,7 @@ func (c *call) judge(f *fault.Fault, committed bool) verdict {
 		if !committed && !p.settled && c.unprocessed(f) {
 			p.verdict = verdict{again: true, unseen: true}
 		} else {
-			p.verdict = c.consult(p, f, committed || p.settled)
+			p.verdict = c.consult(p, f, committed || p.settled || p.large)
 		}
 	}
 	return p.verdict

@@ -50,6 +50,11 @@ func (c *call) exchange(args, reply any) *fault.Fault {
 		}
 		return c.unsendable(err)
 	}
+	if c.more != nil && len(buf.B) > c.replay {
+		// "New RPCs which do not fit in the available buffer space [...] will not
+		// be retryable" (gRFC A6). Transparent retries need no buffer here.
+		c.more.large = true
+	}
 	f := c.answer(message{buf.B, c.watch.payload(args, sizes)}, reply)
 	// The connection is done with the bytes when Start has returned.
 	if c.more == nil || !c.more.lent {
