@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,15 +46,17 @@ type call struct {
 	arrived    time.Duration // as Server.now has it
 	place      place
 
-	stage   stage        // how near it is to its handler
-	sending atomic.Bool  // a message is on its way out: trailers now would cut it off
-	sent    atomic.Int64 // messages of a stream that were sent, for the log
+	stage    stage        // how near it is to its handler
+	outgoing sync.Mutex   // held while a message of a stream is sent
+	sending  atomic.Bool  // a message is on its way out: trailers now would cut it off
+	sent     atomic.Int64 // messages of a stream that were sent, for the log
 
 	// Guarded by ctx.mu:
 	header     []hpack.Field
 	trailer    []hpack.Field
 	headerSent bool
 	started    bool         // a worker has begun with the method's code
+	returned   bool         // a stream's handler has
 	over       bool         // the answer is complete, or given up
 	telling    bool         // the stats handlers learn of the end that finish makes
 	released   bool         // the worker was done before they had
@@ -98,7 +101,18 @@ func (k *call) serve() {
 		k.reply(reply)
 		return
 	}
+	k.lastSend()
 	k.finish(err)
+}
+
+// lastSend waits for the message that a goroutine of a stream's handler is
+// sending still, which trailers would cut off. No other follows.
+func (k *call) lastSend() {
+	k.ctx.mu.Lock()
+	k.returned = true
+	k.ctx.mu.Unlock()
+	k.outgoing.Lock()
+	defer k.outgoing.Unlock()
 }
 
 // handle runs the handler, if it may. reply is a unary handler's.
@@ -435,7 +449,7 @@ func (k *call) recycle() {
 	k.opened, k.dispatched = false, false
 	k.stage.set(stageWaiting)
 	k.header, k.trailer = k.header[:0], k.trailer[:0]
-	k.headerSent, k.started, k.over, k.released = false, false, false, false
+	k.headerSent, k.started, k.returned, k.over, k.released = false, false, false, false, false
 	k.sent.Store(0)
 	k.raised, k.badTrailer, k.interrupted, k.passed = nil, nil, nil, nil
 	s.pool.Put(k)

@@ -147,8 +147,7 @@ func accepts(list, name string) bool {
 func (e *events) Dispatch() {
 	k := (*call)(e)
 	c, s := k.conn, k.conn.srv
-	if limit := s.cfg.MaxHandlers; limit > 0 && s.running.Add(1) > int64(limit) {
-		s.running.Add(-1)
+	if limit := s.cfg.MaxHandlers; limit > 0 && !below(&s.running, int64(limit)) {
 		c.refuse(k, fault.ServerOverloaded.Newf(fault.Args{Side: fault.Local, Processed: fault.No,
 			Evidence: &fault.Evidence{Option: "MaxHandlers", Limit: int64(limit)}},
 			"as many handlers run as this server's limit MaxHandlers allows: %d", limit))

@@ -10,11 +10,14 @@ import (
 	"sync"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/stats"
 	grpcstatus "google.golang.org/grpc/status"
 
+	"github.com/faultline-rpc/faultline/codec"
+	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/internal/peer"
 )
 
@@ -23,7 +26,7 @@ import (
 
 // Several goroutines send on one stream at once.
 func TestSendsThatOverlap(t *testing.T) {
-	const senders, each = 4, 8
+	const senders, each = 4, 4
 	body := bytes.Repeat([]byte("x"), 100_000)
 	r := newRig(t, Config{}, &testService{
 		duplex: func(s testpb.TestService_FullDuplexCallServer) error {
@@ -43,7 +46,7 @@ func TestSendsThatOverlap(t *testing.T) {
 	})
 	cc := r.stub()
 	var wg sync.WaitGroup
-	for range 8 {
+	for range 4 {
 		wg.Go(func() {
 			s, err := cc.FullDuplexCall(ctx(t))
 			if err != nil {
@@ -66,6 +69,40 @@ func TestSendsThatOverlap(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// A handler returns while a goroutine of its is sending: the message arrives
+// whole, and then the status.
+func TestHandlerReturnsAmidASend(t *testing.T) {
+	sent := make(chan error, 2)
+	r := newRig(t, Config{}, &testService{
+		duplex: func(s testpb.TestService_FullDuplexCallServer) error {
+			m := &testpb.StreamingOutputCallResponse{Payload: &testpb.Payload{Body: make([]byte, 100_000)}}
+			go func() {
+				sent <- s.Send(m)
+				sent <- s.Send(m)
+			}()
+			inner := s.(*grpc.GenericServerStream[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]).ServerStream.(*serverStream)
+			for !inner.k.sending.Load() {
+				runtime.Gosched()
+			}
+			return nil
+		},
+	})
+	p := r.peer(peer.Options{NoCredit: true})
+	p.SendRequest(1, true, duplex)
+	p.WantHeaders(1)
+	p.WantData(1, 65535)
+	p.SendWindowUpdate(0, 100_000)
+	p.SendWindowUpdate(1, 100_000)
+	p.WantData(1, codec.PrefixLen+100_007-65535)
+	p.WantTrailers(1, "grpc-status", "0")
+	if err := <-sent; err != nil {
+		t.Errorf("the first message: %v", err)
+	}
+	if err := <-sent; !fault.CallMisuse.Is(err) {
+		t.Errorf("the second message: %v", err)
+	}
 }
 
 // Several goroutines receive on one stream at once, some of them beyond the

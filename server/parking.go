@@ -26,10 +26,13 @@ type place struct {
 }
 
 // room counts one more handler, if the connection may have it.
-func (c *conn) room() bool {
-	limit := int64(c.srv.cfg.MaxConcurrentStreams)
-	for n := c.running.Load(); n < limit; n = c.running.Load() {
-		if c.running.CompareAndSwap(n, n+1) {
+func (c *conn) room() bool { return below(&c.running, int64(c.srv.cfg.MaxConcurrentStreams)) }
+
+// below adds one to n, unless that would make it more than limit. Who is turned
+// away is at no moment counted: it must not be in the way of others.
+func below(n *atomic.Int64, limit int64) bool {
+	for now := n.Load(); now < limit; now = n.Load() {
+		if n.CompareAndSwap(now, now+1) {
 			return true
 		}
 	}

@@ -71,6 +71,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	select {
+	case <-s.callsGone: // both had happened
+		s.finished()
+		return nil
+	default:
+	}
 	s.Stop()
 	return ctx.Err()
 }

@@ -156,6 +156,17 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
+// A context that has ended is no failure of a server that has nothing to do.
+func TestShutdownOfAnIdleServer(t *testing.T) {
+	c, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 100 {
+		if err := New(Config{}).Shutdown(c); err != nil {
+			t.Fatalf("Shutdown = %v", err)
+		}
+	}
+}
+
 func TestWaitForHandlers(t *testing.T) {
 	for _, wait := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

@@ -4,8 +4,8 @@ package server
 
 import (
 	"context"
+	"errors"
 	"io"
-	"sync"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
@@ -118,6 +118,12 @@ func (t *transportStream) SetTrailer(md metadata.MD) error {
 	return nil
 }
 
+func (t *transportStream) misuse(what string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.misuseLocked(what)
+}
+
 func (t *transportStream) misuseLocked(what string) error {
 	return t.raiseLocked(fault.CallMisuse.New(fault.Args{Side: fault.Local, Processed: fault.Yes, Message: what,
 		Evidence: &fault.Evidence{Method: clip(t.path)}}))
@@ -146,7 +152,6 @@ type serverStream struct {
 	done     <-chan struct{}
 	late     <-chan struct{} // done if there is a deadline: every other end of the call ends a wait for messages by itself
 	received atomic.Bool     // the one message of a request that does not stream
-	outgoing sync.Mutex      // held while a message is sent
 }
 
 var _ grpc.ServerStream = (*serverStream)(nil)
@@ -216,7 +221,9 @@ func (s *serverStream) SendMsg(m any) error {
 		return s.fail(k.own(err))
 	}
 	defer buf.Free()
-	if err := s.send(buf.B); err != nil {
+	if err := s.send(buf.B); err == errReturned { // which decides how the call ends
+		return (*transportStream)(k.ctx).misuse("SendMsg: the handler has returned")
+	} else if err != nil {
 		return s.fail(err)
 	}
 	if k.conn.srv.journal != nil {
@@ -228,13 +235,16 @@ func (s *serverStream) SendMsg(m any) error {
 	return nil
 }
 
+// errReturned ends a send that begins after the handler has returned.
+var errReturned = errors.New("server: the handler has returned")
+
 // send sends one message, after the headers. Those of several goroutines follow
 // one another, though none may count on that: in each other's midst they would
 // garble the stream, and take turns from the connection's other streams.
 func (s *serverStream) send(msg []byte) (err error) {
 	k, x := s.k, s.k.ctx
-	s.outgoing.Lock()
-	defer s.outgoing.Unlock()
+	k.outgoing.Lock()
+	defer k.outgoing.Unlock()
 	x.mu.Lock()
 	first := !k.headerSent
 	switch {
@@ -242,6 +252,8 @@ func (s *serverStream) send(msg []byte) (err error) {
 		err = k.raised
 	case k.over:
 		err = (*transportStream)(x).misuseLocked("SendMsg: the call is over")
+	case k.returned:
+		err = errReturned
 	case first:
 		err = (*transportStream)(x).sendHeaderLocked()
 	}
