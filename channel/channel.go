@@ -138,6 +138,8 @@ type Channel struct {
 	links      map[*link]struct{}       // guarded by mu: connections, draining ones too
 	configured chan struct{}            // guarded by mu: closed when config is no longer nil
 	throttling *RetryThrottling         // guarded by mu: of the last service config
+
+	leaving sync.WaitGroup // sessions that end because of IDLE; added to under mu, before Close
 }
 
 // New makes an idle channel to target. A target that cannot work is reported
@@ -265,6 +267,7 @@ func (c *Channel) Close() {
 	if s != nil {
 		s.close()
 	}
+	c.leaving.Wait()
 	c.mu.Lock()
 	subs, links := c.subs, c.links
 	c.subs, c.links = nil, nil

@@ -180,3 +180,46 @@ func TestIdleTimeoutAgainstCalls(t *testing.T) {
 		}
 	})
 }
+
+// slowResolver is a resolver that takes its time to close, and may speak meanwhile.
+type slowResolver struct {
+	hand
+	closing, close chan struct{}
+}
+
+func (s *slowResolver) Close() {
+	close(s.closing)
+	<-s.close
+}
+
+// Close waits for a session that is about to end because of IDLE, and what its
+// resolver still says counts no more.
+func TestCloseWaitsForSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, f := &slowResolver{closing: make(chan struct{}), close: make(chan struct{})}, &farm{serve: goodPeer}
+		b := stubBuilder{"hand", func(_ resolver.Target, cc resolver.ClientConn) (resolver.Resolver, error) {
+			s.cc = cc
+			return s, nil
+		}}
+		c := newChannel(t, "hand:///x", Config{Dialer: f.dial, IdleTimeout: time.Minute, Resolvers: []resolver.Builder{b}})
+		c.Connect()
+		live := c.live
+		<-s.closing
+		wantState(t, c, connectivity.Idle)
+		if c.configure(live, nil); c.config.Load() != nil {
+			t.Error("a session that is over has configured the channel")
+		}
+		closed := false
+		go func() { c.Close(); closed = true }()
+		synctest.Wait()
+		wantState(t, c, connectivity.Shutdown)
+		if closed {
+			t.Error("Close has returned before the resolver")
+		}
+		close(s.close)
+		synctest.Wait()
+		if !closed {
+			t.Error("Close has not returned after the resolver")
+		}
+	})
+}

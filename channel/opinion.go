@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/faultline-rpc/faultline/fault"
@@ -182,8 +183,9 @@ func (r *firstBytes) Read(p []byte) (int, error) {
 // outgoing reads along what a client writes in a TLS handshake.
 type outgoing struct {
 	net.Conn
-	named  bool // the client's: a Certificate message that is not empty went out
-	sealed int  // the client's: bytes of encrypted records
+	// Credentials that are out of time may leave a goroutine behind that writes.
+	named  atomic.Bool  // a Certificate message that is not empty went out
+	sealed atomic.Int64 // bytes of encrypted records
 }
 
 // The TLS records and messages that matter (RFC 8446 sections 4 and 5.1).
@@ -199,7 +201,7 @@ const (
 )
 
 // certificate reports whether the client presented one.
-func (o *outgoing) certificate() bool { return o.named || o.sealed > mostFinished }
+func (o *outgoing) certificate() bool { return o.named.Load() || o.sealed.Load() > mostFinished }
 
 func (o *outgoing) Write(p []byte) (int, error) {
 	for rest := p; len(rest) >= 5; {
@@ -207,9 +209,9 @@ func (o *outgoing) Write(p []byte) (int, error) {
 		body := rest[5:min(5+size, len(rest))]
 		switch {
 		case kind == recordApplication:
-			o.sealed += size
+			o.sealed.Add(int64(size))
 		case kind == recordHandshake && len(body) > emptyCertificate && body[0] == messageCertificate:
-			o.named = true
+			o.named.Store(true)
 		}
 		rest = rest[5+len(body):]
 	}

@@ -4,6 +4,7 @@ package channel
 
 import (
 	"crypto/tls"
+	"io"
 	"net"
 	"testing"
 )
@@ -55,6 +56,24 @@ func TestOutgoing(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestOutgoingLate: credentials that are out of time return, and leave a
+// handshake behind that still writes (grpc-go's do).
+func TestOutgoingLate(t *testing.T) {
+	a, b := net.Pipe()
+	go func() { _, _ = io.Copy(io.Discard, b) }()
+	rec, done := &outgoing{Conn: a}, make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = rec.Write(append([]byte{recordApplication, 3, 3, 1, 0}, make([]byte, 256)...))
+	}()
+	_ = rec.certificate() // at whatever moment
+	<-done
+	if !rec.certificate() {
+		t.Error("256 encrypted bytes count as no certificate")
+	}
+	a.Close()
 }
 
 // tcpPair is a connection and its other end; both are closed with the test.

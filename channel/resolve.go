@@ -118,11 +118,11 @@ func (h *resolverHost) UpdateState(s resolver.State) error {
 		f := fault.ResolveBadServiceConfig.New(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: err,
 			Evidence: &fault.Evidence{Target: c.target}})
 		c.blame(f)
-		c.configure(nil)
+		c.configure(h.session, nil)
 		h.session.balancer.fail(f)
 		return err
 	}
-	c.configure(sc)
+	c.configure(h.session, sc)
 	if len(s.Endpoints) > 0 {
 		c.stages.resolved(true)
 		if f := c.cause.Load(); f != nil && f.Layer() == fault.LayerResolve {
@@ -170,7 +170,7 @@ func (h *resolverHost) ReportError(err error) {
 	h.record(resolver.State{}, f)
 	h.session.c.blame(f)
 	if h.session.c.config.Load() == nil {
-		h.session.c.configure(h.session.c.fallback)
+		h.session.c.configure(h.session, h.session.c.fallback)
 	}
 	h.session.balancer.resolverError(&toldError{f})
 }

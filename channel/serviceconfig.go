@@ -171,14 +171,17 @@ func (c *Channel) WaitForConfig(ctx context.Context) error {
 	return nil
 }
 
-// configure shows calls the service config in force, nil for none. The first
-// one lets those go on that wait for it.
-func (c *Channel) configure(sc *ServiceConfig) {
+// configure shows calls the service config in force, nil for none, unless the
+// session is over. The first one lets those go on that wait for it.
+func (c *Channel) configure(s *session, sc *ServiceConfig) {
 	if sc == nil {
 		sc = noConfig
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.live != s {
+		return
+	}
 	if last := c.throttling; sc.Throttling != nil && last != nil && *last == *sc.Throttling && last != sc.Throttling {
 		same := *sc
 		same.Throttling = last

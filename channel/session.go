@@ -96,8 +96,10 @@ func (c *Channel) lookForCalls(s *session) {
 		return
 	}
 	c.sleepLocked()
+	c.leaving.Add(1)
 	c.mu.Unlock()
 	s.close()
+	c.leaving.Done()
 }
 
 // sleepLocked is the way back to IDLE. A call that comes meanwhile begins a new
