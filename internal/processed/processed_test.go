@@ -355,7 +355,10 @@ func (e *episode) trouble(cc *faultline.ClientConn, addrs []string, closing <-ch
 // judge holds each call's fault against ledger and taps.
 func (e *episode) judge(sum *tally) {
 	var all []*attempt
-	for _, t := range e.taps {
+	e.mu.Lock() // a dial that was given up may be late
+	taps := slices.Clone(e.taps)
+	e.mu.Unlock()
+	for _, t := range taps {
 		all = append(all, t.attempts(maxMessage)...)
 	}
 	sum.mu.Lock()
