@@ -47,7 +47,7 @@ func (b background) Invoke(ctx context.Context, method string, args, reply any, 
 // the latest.
 func (b background) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	end := b.sub.Background()
-	st, err := b.caller.NewStream(ctx, desc, method, append(opts, grpc.OnFinish(func(error) { end() }))...)
+	st, err := b.caller.NewStream(ctx, desc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(func(error) { end() }))...)
 	if err != nil {
 		end()
 	}

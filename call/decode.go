@@ -14,9 +14,9 @@ import (
 )
 
 // direct returns reply for the reader to decode, if nobody wants to see the
-// bytes, and no other attempt may be writing to it.
+// bytes. No other attempt may be writing to it.
 func (c *call) direct(reply any) codec.Direct {
-	if c.watch != nil || c.hedged() {
+	if c.watch != nil {
 		return codec.Direct{}
 	}
 	return c.codec.Direct(reply)

@@ -88,8 +88,11 @@ func (s *stream) repeatHeld(c *call) (bool, verdict) {
 // take goes on with next, in the place of c, or ends the stream if making it
 // failed. It reports whether there is a stream to go on with.
 func (s *stream) take(c, next *call, f *fault.Fault) bool {
+	if f != nil {
+		f = next.billed(f)
+	}
 	s.mu.Lock()
-	s.repeating = false
+	s.repeating = f != nil // until finish: nobody else may end the stream with less than f
 	if next.s != nil {
 		s.cur = next
 	}

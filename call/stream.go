@@ -98,7 +98,9 @@ func (s *stream) attend() {
 	}
 	if c.ctx.Done() != nil {
 		s.mu.Lock()
-		s.stop = context.AfterFunc(c.ctx, s.contextEnded)
+		if !s.over { // the client may have been closed
+			s.stop = context.AfterFunc(c.ctx, s.contextEnded)
+		}
 		s.mu.Unlock()
 	}
 }
@@ -165,7 +167,7 @@ func (s *stream) decide(err error, given *call) error {
 		s.mu.Unlock()
 		return s.told(s.outcome) // which does not change any more
 	}
-	s.over, s.outcome = true, err
+	s.over, s.outcome, s.repeating = true, err, false
 	s.ending.Lock() // at once: nobody else has a reason to yet
 	defer s.ending.Unlock()
 	s.steady.Store(nil)
@@ -321,6 +323,9 @@ func (s *stream) RecvMsg(m any) error {
 			}
 			return nil
 		case io.EOF:
+			if !s.accept(c) {
+				continue
+			}
 			if err := s.finish(nil); err != nil {
 				return err
 			}
@@ -345,10 +350,14 @@ func (s *stream) RecvMsg(m any) error {
 
 // recv waits for a message. When the context ends, contextEnded ends the wait.
 func (s *stream) recv(c *call, m any) (wire.Message, error) {
-	if !c.single {
-		return c.s.RecvInto(nil, c.direct(m))
+	into := codec.Direct{}
+	if !s.hedging { // else another goroutine may run a race, and the answer be another attempt's
+		into = c.direct(m)
 	}
-	return c.s.RecvUnaryInto(nil, c.direct(m))
+	if !c.single {
+		return c.s.RecvInto(nil, into)
+	}
+	return c.s.RecvUnaryInto(nil, into)
 }
 
 // Header implements grpc.ClientStream. It waits for the response headers; nil
