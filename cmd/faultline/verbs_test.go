@@ -497,9 +497,25 @@ message Request {
 `
 
 // TestFiles: descriptors from .proto files and descriptor sets, nobody asked.
+// old is of proto2, with what newer files do not have.
+const old = `syntax = "proto2";
+package old;
+enum E { A = 0; B = 5; }
+message M {
+  required string name = 1;
+  optional int64 n = 2 [default = 7];
+  optional E e = 3 [default = B];
+  repeated group G = 4 { optional bytes b = 1; }
+  optional string s = 5 [default = "a\"b", json_name = "t"];
+  extensions 100 to 200, 300, 1000 to max;
+}
+extend M { optional string ext = 100; }
+service S { rpc Echo(M) returns (M); }
+`
+
 func TestFiles(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"api.proto": api, "types.proto": "syntax = \"proto3\";\npackage demo.types;\nmessage Answer { string text = 1; }\n"} {
+	for name, text := range map[string]string{"api.proto": api, "old.proto": old, "types.proto": "syntax = \"proto3\";\npackage demo.types;\nmessage Answer { string text = 1; }\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -546,6 +562,32 @@ func TestFiles(t *testing.T) {
 		{[]string{"describe", "--proto", "api.proto", "--import-path", dir, "--msg-template", "-", "demo.Greeter/Hello"}, outcome{0, `"moods": [
     "SAD"
   ],`, ""}},
+		{[]string{"describe", "--proto", filepath.Join(dir, "old.proto"), "-", "old.M"}, outcome{0, `message M {
+  required string name = 1;
+  optional int64 n = 2 [default = 7];
+  optional .old.E e = 3 [default = B];
+  repeated .old.M.G g = 4;
+  optional string s = 5 [default = "a\"b", json_name = "t"];
+  extensions 100 to 200, 300, 1000 to max;
+  message G {
+    optional bytes b = 1;
+  }
+}
+`, ""}},
+		{[]string{"describe", "--proto", filepath.Join(dir, "old.proto"), "-", "old.ext"}, outcome{0, "extend .old.M {\n  optional string ext = 100;\n}\n", ""}},
+		{[]string{"describe", "--proto", filepath.Join(dir, "old.proto"), "-", "old.S/Echo", "--msg-template"}, outcome{0, `
+{
+  "name": "",
+  "n": "7",
+  "e": "B",
+  "g": [
+    {
+      "b": ""
+    }
+  ],
+  "t": "a\"b"
+}
+`, ""}},
 		{[]string{"list", "--protoset", protoset}, outcome{0, "grpc.testing.TestService\n", ""}},
 		{[]string{"list", "--protoset", protoset, "-", "grpc.testing.TestServise"}, outcome{2, "", `does not have "grpc.testing.TestServise"; did you mean "grpc.testing.TestService"?`}},
 		{[]string{"call", "--protoset", protoset, "--plaintext", addr, service + "/UnaryCall", "--json", "-d", `{"response_size":1}`}, outcome{0, `{"payload":{"body":"AA=="}}` + "\n", ""}},

@@ -4,8 +4,10 @@ package invoke
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
@@ -93,6 +95,10 @@ func (p *printer) any(depth int, d protoreflect.Descriptor) {
 			}
 		})
 	case protoreflect.FieldDescriptor:
+		if d.IsExtension() {
+			p.block(depth, "extend ."+string(d.ContainingMessage().FullName()), func() { p.line(depth+1, field(d)) })
+			return
+		}
 		p.line(depth, field(d))
 	}
 }
@@ -113,6 +119,9 @@ func (p *printer) message(depth int, d protoreflect.MessageDescriptor) {
 			case o.Fields().Get(0) == f:
 				p.any(depth+1, o)
 			}
+		}
+		if r := ranges(d); r != "" {
+			p.line(depth+1, "extensions "+r+";")
 		}
 		for i := range d.Enums().Len() {
 			p.any(depth+1, d.Enums().Get(i))
@@ -145,10 +154,46 @@ func field(f protoreflect.FieldDescriptor) string {
 		kind = "optional " + kind
 	}
 	text := fmt.Sprintf("%s %s = %d", kind, f.Name(), f.Number())
-	if f.JSONName() != defaultJSONName(string(f.Name())) {
-		text += fmt.Sprintf(" [json_name = %q]", f.JSONName())
+	var options []string
+	if f.HasDefault() {
+		options = append(options, "default = "+defaultOf(f))
+	}
+	if !f.IsExtension() && f.JSONName() != defaultJSONName(string(f.Name())) {
+		options = append(options, fmt.Sprintf("json_name = %q", f.JSONName()))
+	}
+	if len(options) > 0 {
+		text += " [" + strings.Join(options, ", ") + "]"
 	}
 	return text + ";"
+}
+
+// defaultOf is the default that a field is declared with.
+func defaultOf(f protoreflect.FieldDescriptor) string {
+	switch f.Kind() {
+	case protoreflect.EnumKind:
+		return string(f.DefaultEnumValue().Name())
+	case protoreflect.StringKind:
+		return strconv.Quote(f.Default().String())
+	case protoreflect.BytesKind:
+		return strconv.Quote(string(f.Default().Bytes()))
+	}
+	return f.Default().String()
+}
+
+// ranges are the numbers that extensions of a message may have.
+func ranges(d protoreflect.MessageDescriptor) string {
+	var all []string
+	for i := range d.ExtensionRanges().Len() {
+		switch r := d.ExtensionRanges().Get(i); {
+		case r[1] > protowire.MaxValidNumber:
+			all = append(all, fmt.Sprintf("%d to max", r[0]))
+		case r[1] == r[0]+1:
+			all = append(all, fmt.Sprint(r[0]))
+		default:
+			all = append(all, fmt.Sprintf("%d to %d", r[0], r[1]-1))
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 func typeOf(f protoreflect.FieldDescriptor) string {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -18,6 +20,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
 )
 
 func TestMethodName(t *testing.T) {
@@ -228,5 +231,31 @@ func TestTemplate(t *testing.T) {
 	b, err := Codec{EmitDefaults: true, Compact: true}.Format(t.Context(), Template(request(t, "StreamingOutputCallRequest")))
 	if err != nil || !strings.Contains(string(b), `"responseParameters":[{"size":0`) {
 		t.Errorf("the template is %s, %v", b, err)
+	}
+}
+
+// TestExtensions: what a codec did not know of an answer is shown by its name,
+// at any depth.
+func TestExtensions(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "x.proto")
+	text := `syntax = "proto2"; package x; message Out { repeated M m = 1; } message M { required int32 a = 1; extensions 100 to max; } extend M { optional string ext = 100; }`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	src, err := CompileProto(t.Context(), nil, []string{file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := src.Find(t.Context(), "x.Out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := dynamicpb.NewMessage(d.(protoreflect.MessageDescriptor))
+	if err := proto.Unmarshal([]byte("\x0a\x07\x08\x01\xa2\x06\x02hi"), m); err != nil { // m { a: 1 [x.ext]: "hi" }
+		t.Fatal(err)
+	}
+	if b, err := (Codec{Source: src, Compact: true}).Format(t.Context(), m); err != nil || string(b) != `{"m":[{"a":1,"[x.ext]":"hi"}]}` {
+		t.Errorf("the message is %s, %v", b, err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
@@ -136,14 +137,48 @@ func nearestField(d protoreflect.MessageDescriptor, name string, seen map[protor
 	return "", ""
 }
 
-// Format writes a message as JSON.
+// Format writes a message as JSON. What is missing of it, such as required
+// fields of a template, is no error.
 func (c Codec) Format(ctx context.Context, m *dynamicpb.Message) ([]byte, error) {
-	o := protojson.MarshalOptions{EmitDefaultValues: c.EmitDefaults, Resolver: types{ctx, c.Source}}
+	known := types{ctx, c.Source}
+	m = extended(m, known)
+	o := protojson.MarshalOptions{EmitDefaultValues: c.EmitDefaults, AllowPartial: true, Resolver: known}
 	b, err := o.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("a %s cannot be shown as JSON: %w", m.Descriptor().FullName(), err)
 	}
 	return indent(b, c.Compact)
+}
+
+// extended is a message with its extensions, which whoever decoded it did not
+// know, if it can have any.
+func extended(m *dynamicpb.Message, known types) *dynamicpb.Message {
+	if !extensible(m.Descriptor(), map[protoreflect.FullName]bool{}) {
+		return m
+	}
+	again := dynamicpb.NewMessage(m.Descriptor())
+	b, err := proto.MarshalOptions{AllowPartial: true}.Marshal(m)
+	if err == nil {
+		err = proto.UnmarshalOptions{AllowPartial: true, Resolver: known}.Unmarshal(b, again)
+	}
+	if err != nil {
+		return m // without them it can be shown
+	}
+	return again
+}
+
+// extensible reports whether a message, or one below it, may have extensions.
+func extensible(d protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bool) bool {
+	if d.ExtensionRanges().Len() > 0 {
+		return true
+	}
+	seen[d.FullName()] = true
+	for i := range d.Fields().Len() {
+		if sub := d.Fields().Get(i).Message(); sub != nil && !seen[sub.FullName()] && extensible(sub, seen) {
+			return true
+		}
+	}
+	return false
 }
 
 // indent takes out the white space that protojson varies on purpose.
@@ -182,10 +217,11 @@ func template(d protoreflect.MessageDescriptor, depth int) *dynamicpb.Message {
 			m.Mutable(f).List().Append(protoreflect.ValueOfMessage(template(f.Message(), depth-1)))
 		case f.IsList():
 			m.Mutable(f).List().Append(element(f))
+		case f.ContainingOneof() != nil && !f.HasOptionalKeyword() && f != f.ContainingOneof().Fields().Get(0): // one of them only
 		case f.Message() != nil:
-			if f.ContainingOneof() == nil || f.HasOptionalKeyword() || f == f.ContainingOneof().Fields().Get(0) {
-				m.Set(f, protoreflect.ValueOfMessage(template(f.Message(), depth-1)))
-			}
+			m.Set(f, protoreflect.ValueOfMessage(template(f.Message(), depth-1)))
+		case f.HasPresence():
+			m.Set(f, f.Default())
 		}
 	}
 	return m
