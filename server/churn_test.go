@@ -96,11 +96,7 @@ func churn(t *testing.T, rnd *rand.Rand, serve func(*Server, net.Listener) error
 	}
 	var all, clients sync.WaitGroup
 	for range 2 {
-		o := simnet.Options{Latency: time.Duration(rnd.IntN(2)) * 100 * time.Microsecond}
-		if rnd.IntN(8) == 0 {
-			o.MaxRead = 7
-		}
-		lis := simnet.Listen(o)
+		lis := anywhere(t, rnd)
 		all.Go(func() {
 			if err := serve(s, lis); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 				t.Errorf("Serve = %v", err)
@@ -157,6 +153,34 @@ func churn(t *testing.T, rnd *rand.Rand, serve func(*Server, net.Listener) error
 	if len(s.conns) != 0 || len(s.listeners) != 0 {
 		t.Errorf("%d connections and %d listeners are left", len(s.conns), len(s.listeners))
 	}
+}
+
+// churnPlace is where a server listens.
+type churnPlace interface {
+	net.Listener
+	Dial(ctx context.Context, addr string) (net.Conn, error)
+}
+
+// anywhere is a network of one's own, or the loopback interface.
+func anywhere(t *testing.T, rnd *rand.Rand) churnPlace {
+	if rnd.IntN(2) == 0 {
+		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return loopback{lis}
+	}
+	o := simnet.Options{Latency: time.Duration(rnd.IntN(2)) * 100 * time.Microsecond}
+	if rnd.IntN(8) == 0 {
+		o.MaxRead = 7
+	}
+	return simnet.Listen(o)
+}
+
+type loopback struct{ net.Listener }
+
+func (l loopback) Dial(ctx context.Context, _ string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
 }
 
 // churnConfig has limits that are met, and observers that look at everything.
@@ -274,7 +298,7 @@ func (y *tally) check(t *testing.T) {
 }
 
 // polite is a client that makes calls of all kinds, and gives some of them up.
-func polite(t *testing.T, lis *simnet.Listener, rnd *rand.Rand) {
+func polite(t *testing.T, lis churnPlace, rnd *rand.Rand) {
 	cc, err := grpc.NewClient("passthrough:///test", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, a string) (net.Conn, error) { return lis.Dial(ctx, a) }))
 	if err != nil {
@@ -329,7 +353,7 @@ func drain(recv func() error) {
 
 // impolite is a peer that does what comes to its mind. The HTTP/2 of net/http is
 // spared what races within it: a change of the HPACK table's size.
-func impolite(lis *simnet.Listener, rnd *rand.Rand, ours bool) {
+func impolite(lis churnPlace, rnd *rand.Rand, ours bool) {
 	for range 4 {
 		nc, err := lis.Dial(context.Background(), "")
 		if err != nil {

@@ -78,12 +78,17 @@ func TestHandlerReturnsAmidASend(t *testing.T) {
 	r := newRig(t, Config{}, &testService{
 		duplex: func(s testpb.TestService_FullDuplexCallServer) error {
 			m := &testpb.StreamingOutputCallResponse{Payload: &testpb.Payload{Body: make([]byte, 100_000)}}
+			k := s.(*grpc.GenericServerStream[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]).ServerStream.(*serverStream).k
 			go func() {
 				sent <- s.Send(m)
+				for returned := false; !returned; runtime.Gosched() {
+					k.ctx.mu.Lock()
+					returned = k.returned
+					k.ctx.mu.Unlock()
+				}
 				sent <- s.Send(m)
 			}()
-			inner := s.(*grpc.GenericServerStream[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]).ServerStream.(*serverStream)
-			for !inner.k.sending.Load() {
+			for !k.sending.Load() {
 				runtime.Gosched()
 			}
 			return nil
