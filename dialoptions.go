@@ -5,8 +5,10 @@ package faultline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -46,6 +48,9 @@ type dialSettings struct {
 
 // finish checks the options against each other and completes them.
 func (d *dialSettings) finish() error {
+	if at := strings.IndexFunc(d.channel.UserAgent, func(r rune) bool { return r < ' ' || r > '~' }); at >= 0 {
+		return fmt.Errorf("faultline: WithUserAgent was given %q, want printable ASCII", d.channel.UserAgent)
+	}
 	if d.bundle != nil {
 		if d.channel.Creds != nil {
 			return errors.New("faultline: both WithTransportCredentials and WithCredentialsBundle are set, want one of them")
@@ -101,7 +106,11 @@ func WithCredentialsBundle(b credentials.Bundle) DialOption {
 
 // WithPerRPCCredentials adds credentials that put metadata on each call.
 func WithPerRPCCredentials(c credentials.PerRPCCredentials) DialOption {
-	return dialOption(func(d *dialSettings) { d.call.Creds = append(d.call.Creds, c) })
+	return dialOption(func(d *dialSettings) {
+		if c != nil {
+			d.call.Creds = append(d.call.Creds, c)
+		}
+	})
 }
 
 // WithContextDialer opens connections with f, which gets an address as the
@@ -125,7 +134,8 @@ func WithAuthority(a string) DialOption {
 	return dialOption(func(d *dialSettings) { d.channel.Authority = a })
 }
 
-// WithUserAgent puts s before this module's name in the user-agent.
+// WithUserAgent puts s, which must be printable ASCII, before this module's name
+// in the user-agent.
 func WithUserAgent(s string) DialOption {
 	return dialOption(func(d *dialSettings) { d.channel.UserAgent = s })
 }
@@ -141,9 +151,15 @@ func WithUnaryInterceptor(i grpc.UnaryClientInterceptor) DialOption {
 }
 
 // WithChainUnaryInterceptor adds interceptors of unary calls, the first
-// outermost.
+// outermost. Nil ones are ignored.
 func WithChainUnaryInterceptor(is ...grpc.UnaryClientInterceptor) DialOption {
-	return dialOption(func(d *dialSettings) { d.call.UnaryInts = append(d.call.UnaryInts, is...) })
+	return dialOption(func(d *dialSettings) {
+		for _, i := range is {
+			if i != nil {
+				d.call.UnaryInts = append(d.call.UnaryInts, i)
+			}
+		}
+	})
 }
 
 // WithStreamInterceptor sets the outermost interceptor of streaming calls.
@@ -152,9 +168,15 @@ func WithStreamInterceptor(i grpc.StreamClientInterceptor) DialOption {
 }
 
 // WithChainStreamInterceptor adds interceptors of streaming calls, the first
-// outermost.
+// outermost. Nil ones are ignored.
 func WithChainStreamInterceptor(is ...grpc.StreamClientInterceptor) DialOption {
-	return dialOption(func(d *dialSettings) { d.call.StreamInts = append(d.call.StreamInts, is...) })
+	return dialOption(func(d *dialSettings) {
+		for _, i := range is {
+			if i != nil {
+				d.call.StreamInts = append(d.call.StreamInts, i)
+			}
+		}
+	})
 }
 
 // WithStatsHandler adds an observer of calls and connections. Nil is ignored.
@@ -170,7 +192,13 @@ func WithStatsHandler(h stats.Handler) DialOption {
 // WithResolvers gives the client resolvers of its own, which are asked before
 // the registered ones.
 func WithResolvers(rs ...resolver.Builder) DialOption {
-	return dialOption(func(d *dialSettings) { d.channel.Resolvers = append(d.channel.Resolvers, rs...) })
+	return dialOption(func(d *dialSettings) {
+		for _, r := range rs {
+			if r != nil {
+				d.channel.Resolvers = append(d.channel.Resolvers, r)
+			}
+		}
+	})
 }
 
 // WithConnectParams paces connection attempts. MinConnectTimeout is the least

@@ -157,6 +157,8 @@ func TestDialOptions(t *testing.T) {
 	}{
 		{"none", nil, setting(http2.SettingInitialWindowSize, 4<<20, 8<<20)},
 		{"EmptyDialOption", []faultline.DialOption{faultline.EmptyDialOption{}, nil}, header("user-agent", agent)},
+		{"nil", []faultline.DialOption{faultline.WithChainUnaryInterceptor(nil), faultline.WithChainStreamInterceptor(nil), faultline.WithPerRPCCredentials(nil),
+			faultline.WithResolvers(nil), faultline.WithStatsHandler(nil)}, header("user-agent", agent)},
 		{"WithInitialWindowSize", []faultline.DialOption{faultline.WithInitialWindowSize(100_000)}, setting(http2.SettingInitialWindowSize, 100_000, 0)},
 		{"WithInitialWindowSize too small", []faultline.DialOption{faultline.WithInitialWindowSize(65534)}, setting(http2.SettingInitialWindowSize, 4<<20, 0)},
 		{"WithStaticStreamWindowSize", []faultline.DialOption{faultline.WithStaticStreamWindowSize(200_000)}, setting(http2.SettingInitialWindowSize, 200_000, 0)},

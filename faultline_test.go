@@ -416,4 +416,8 @@ func TestBadOptions(t *testing.T) {
 	if _, err := faultline.NewClient("nosuch://%%/x", faultline.WithTransportCredentials(insecure.NewCredentials())); err == nil {
 		t.Error("a client for a target that cannot be parsed was made")
 	}
+	_, err := faultline.NewClient("localhost:1", faultline.WithTransportCredentials(insecure.NewCredentials()), faultline.WithUserAgent("a\nb"))
+	if err == nil || err.Error() != `faultline: WithUserAgent was given "a\nb", want printable ASCII` {
+		t.Errorf("a user agent of two lines: %v", err)
+	}
 }

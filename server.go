@@ -75,12 +75,13 @@ func Creds(c credentials.TransportCredentials) ServerOption {
 }
 
 // MaxRecvMsgSize bounds a request message, in bytes, before and after
-// decompression. Default 4 MiB.
+// decompression. Default 4 MiB; 0 means the default.
 func MaxRecvMsgSize(bytes int) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.MaxRecvMsgSize = bytes })
 }
 
-// MaxSendMsgSize bounds a response message, in bytes. Default 2147483647.
+// MaxSendMsgSize bounds a response message, in bytes. Default 2147483647; 0
+// means the default.
 func MaxSendMsgSize(bytes int) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.MaxSendMsgSize = bytes })
 }
@@ -112,19 +113,20 @@ func StaticStreamWindowSize(bytes int32) ServerOption { return InitialWindowSize
 func StaticConnWindowSize(bytes int32) ServerOption { return InitialConnWindowSize(bytes) }
 
 // MaxHeaderListSize bounds a request's header section, in bytes as RFC 9113
-// section 6.5.2 counts them. Default 64 KiB.
+// section 6.5.2 counts them. Default 64 KiB; 0 means the default.
 func MaxHeaderListSize(bytes uint32) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.MaxHeaderListSize = bytes })
 }
 
-// HeaderTableSize bounds the HPACK table for decoding, in bytes. Default 4096.
+// HeaderTableSize bounds the HPACK table for decoding, in bytes. Default 4096;
+// 0 means the default.
 func HeaderTableSize(bytes uint32) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.HeaderTableSize = bytes })
 }
 
 // ConnectionTimeout bounds a new connection's handshakes, HTTP/2's included, and
 // later the time from the first bytes of a header section to its last. Default
-// 120 s.
+// 120 s; 0 means the default.
 func ConnectionTimeout(d time.Duration) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.ConnectionTimeout = d })
 }
@@ -155,8 +157,15 @@ func UnaryInterceptor(i grpc.UnaryServerInterceptor) ServerOption {
 }
 
 // ChainUnaryInterceptor adds interceptors of unary calls, the first outermost.
+// Nil ones are ignored.
 func ChainUnaryInterceptor(is ...grpc.UnaryServerInterceptor) ServerOption {
-	return serverOption(func(s *serverSettings) { s.cfg.UnaryInts = append(s.cfg.UnaryInts, is...) })
+	return serverOption(func(s *serverSettings) {
+		for _, i := range is {
+			if i != nil {
+				s.cfg.UnaryInts = append(s.cfg.UnaryInts, i)
+			}
+		}
+	})
 }
 
 // StreamInterceptor sets the outermost interceptor of streaming calls. It
@@ -171,9 +180,15 @@ func StreamInterceptor(i grpc.StreamServerInterceptor) ServerOption {
 }
 
 // ChainStreamInterceptor adds interceptors of streaming calls, the first
-// outermost.
+// outermost. Nil ones are ignored.
 func ChainStreamInterceptor(is ...grpc.StreamServerInterceptor) ServerOption {
-	return serverOption(func(s *serverSettings) { s.cfg.StreamInts = append(s.cfg.StreamInts, is...) })
+	return serverOption(func(s *serverSettings) {
+		for _, i := range is {
+			if i != nil {
+				s.cfg.StreamInts = append(s.cfg.StreamInts, i)
+			}
+		}
+	})
 }
 
 // StatsHandler adds an observer of calls and connections. Nil is ignored.
@@ -196,14 +211,24 @@ func WaitForHandlers(wait bool) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.WaitForHandlers = wait })
 }
 
-// ForceServerCodec serves requests of every content-subtype with c.
+// ForceServerCodec serves requests of every content-subtype with c. Nil is
+// ignored.
 func ForceServerCodec(c encoding.Codec) ServerOption {
-	return serverOption(func(s *serverSettings) { s.cfg.ForceCodec = server.CodecV1(c) })
+	return serverOption(func(s *serverSettings) {
+		if c != nil {
+			s.cfg.ForceCodec = server.CodecV1(c)
+		}
+	})
 }
 
-// ForceServerCodecV2 serves requests of every content-subtype with c.
+// ForceServerCodecV2 serves requests of every content-subtype with c. Nil is
+// ignored.
 func ForceServerCodecV2(c encoding.CodecV2) ServerOption {
-	return serverOption(func(s *serverSettings) { s.cfg.ForceCodec = server.CodecV2(c) })
+	return serverOption(func(s *serverSettings) {
+		if c != nil {
+			s.cfg.ForceCodec = server.CodecV2(c)
+		}
+	})
 }
 
 // InTapHandle has h look at each request before anything is done for it, on the

@@ -205,6 +205,8 @@ func TestServerOptions(t *testing.T) {
 	}{
 		{"none", nil, announces(http2.SettingInitialWindowSize, 4<<20, 8<<20)},
 		{"EmptyServerOption", []faultline.ServerOption{faultline.EmptyServerOption{}, nil}, says(codes.OK, "")},
+		{"nil", []faultline.ServerOption{faultline.ChainUnaryInterceptor(nil), faultline.ChainStreamInterceptor(nil), faultline.ForceServerCodec(nil), faultline.ForceServerCodecV2(nil),
+			faultline.StatsHandler(nil), faultline.UnknownServiceHandler(nil), faultline.InTapHandle(nil)}, says(codes.OK, "")},
 		{"InitialWindowSize", []faultline.ServerOption{faultline.InitialWindowSize(100_000)}, announces(http2.SettingInitialWindowSize, 100_000, 0)},
 		{"InitialWindowSize too small", []faultline.ServerOption{faultline.InitialWindowSize(1)}, announces(http2.SettingInitialWindowSize, 4<<20, 0)},
 		{"StaticStreamWindowSize", []faultline.ServerOption{faultline.StaticStreamWindowSize(200_000)}, announces(http2.SettingInitialWindowSize, 200_000, 0)},

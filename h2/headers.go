@@ -391,7 +391,9 @@ func checkField(f *hpack.Field) string {
 	return ""
 }
 
-// checkValue looks for the characters that no field's value may contain.
+// checkValue looks for the characters that no field's value may contain. Space
+// at its ends, which RFC 9113 section 8.2.1 forbids as well, passes: metadata
+// comes with it from other stacks, which may strip it but do not refuse it.
 func checkValue(f *hpack.Field) string {
 	for i := 0; i < len(f.Value); i++ {
 		if ch := f.Value[i]; ch == 0 || ch == '\r' || ch == '\n' {
