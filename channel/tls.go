@@ -68,7 +68,11 @@ func tlsFault(err error, ev fault.Evidence) *fault.Fault {
 			return fault.TLSHandshake.New(a)
 		}
 		ev.Sample = sample(record.RecordHeader[:])
-		return fault.TLSPlaintextPeer.Newf(a, "the server answered the TLS handshake with %q, which is %s", record.RecordHeader[:], spoken(record.RecordHeader[:]))
+		f := fault.TLSPlaintextPeer.Newf(a, "the server answered the TLS handshake with %q, which is %s", record.RecordHeader[:], spoken(record.RecordHeader[:]))
+		if spoken(record.RecordHeader[:]) == spokenOther {
+			return f.WithRemedy(remedyStranger)
+		}
+		return f
 	case errors.As(err, &authority):
 		return fault.TLSUnknownAuthority.Newf(a, "the server's certificate%s is signed by an authority this client does not trust", issuer(authority.Cert))
 	case errors.As(err, &host):
@@ -116,6 +120,8 @@ func tlsFault(err error, ev fault.Evidence) *fault.Fault {
 const (
 	remedyUnfit = "Have the server's certificate reissued: as one for servers (extended key usage serverAuth, not clientAuth alone), for this name, by a certificate that may sign others (CA:TRUE, its name constraints). " +
 		"openssl s_client -connect HOST:PORT -showcerts | openssl x509 -noout -text shows what it is for."
+	remedyStranger = "Correct host or port of the target: these are no bytes of a gRPC server, another service listens there (ssh, mail, a database). Where it is one all the same, connect in plaintext: " +
+		"WithTransportCredentials(insecure.NewCredentials())."
 	remedyMute = "The server accepts connections and does not answer the TLS handshake: check that its process is alive (not frozen, stopped or overloaded), that the port speaks TLS at all, " +
 		"and, behind a TCP load balancer, that a backend runs. openssl s_client -connect HOST:PORT -alpn h2 shows the same from outside. More time (MinConnectTimeout of WithConnectParams) helps only if it is merely slow."
 	remedyHandshakeEnded = "Check that this port speaks TLS (for cleartext: insecure.NewCredentials()) and that its server is alive. Its log says more: it crashed, has no certificate for this name, or access rules or a firewall refuse this client. " +
@@ -145,8 +151,10 @@ func spoken(first []byte) string {
 	case len(first) > 3 && startsHTTP2(first):
 		return "HTTP/2 in cleartext"
 	}
-	return "no TLS"
+	return spokenOther
 }
+
+const spokenOther = "no TLS"
 
 // issuer says who issued a certificate, if it says so itself.
 func issuer(c *x509.Certificate) string {

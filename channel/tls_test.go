@@ -111,6 +111,7 @@ func TestTLSRows(t *testing.T) {
 		want   expect
 		cause  func(error) bool
 		check  func(fault.Evidence) bool
+		remedy string // how it begins
 	}{
 		{name: "unknown authority", server: &tls.Config{Certificates: []tls.Certificate{stranger.issue(nil)}, NextProtos: h2},
 			want: row(fault.TLSUnknownAuthority, fault.Local), cause: asError[x509.UnknownAuthorityError]},
@@ -159,9 +160,11 @@ func TestTLSRows(t *testing.T) {
 		{name: "hangs up, and speaks cleartext", raw: firstByte('P', func(nc net.Conn) { goodPeer("", nc) }, func(nc net.Conn) { _ = nc.(*replayed).CloseWrite(); drain(nc) }),
 			want: row(fault.TLSPlaintextPeer, fault.Remote)},
 		{name: "plaintext http peer", raw: func(nc net.Conn) { _, _ = io.WriteString(nc, "HTTP/1.0 400 Bad Request\r\n\r\n"); drain(nc) },
-			want: row(fault.TLSPlaintextPeer, fault.Remote), cause: asError[tls.RecordHeaderError], check: func(e fault.Evidence) bool { return e.Sample == "HTTP/" }},
+			want: row(fault.TLSPlaintextPeer, fault.Remote), cause: asError[tls.RecordHeaderError], check: func(e fault.Evidence) bool { return e.Sample == "HTTP/" }, remedy: "Connect in plaintext"},
 		{name: "plaintext http2 peer", raw: func(nc net.Conn) { _, _ = nc.Write([]byte{0, 0, 0, 4, 0, 0, 0, 0, 0}); drain(nc) },
 			want: row(fault.TLSPlaintextPeer, fault.Remote), cause: asError[tls.RecordHeaderError]},
+		{name: "plaintext peer of another kind", raw: func(nc net.Conn) { _, _ = io.WriteString(nc, "SSH-2.0-OpenSSH_9.2\r\n"); drain(nc) },
+			want: row(fault.TLSPlaintextPeer, fault.Remote), cause: asError[tls.RecordHeaderError], check: func(e fault.Evidence) bool { return e.Sample == "SSH-2" }, remedy: "Correct host or port"},
 		{name: "hangs up", raw: func(nc net.Conn) { var b [1]byte; _, _ = nc.Read(b[:]); _ = nc.(*net.TCPConn).CloseWrite(); drain(nc) },
 			want: row(fault.TLSHandshake, fault.Remote), cause: func(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }},
 		{name: "silent", raw: drain, want: row(fault.TLSHandshake, fault.Remote)},
@@ -183,8 +186,8 @@ func TestTLSRows(t *testing.T) {
 				cfg.Backoff.BaseDelay = time.Millisecond
 			}
 			f := wantFault(t, pickFault(t, newChannel(t, addr, cfg)), tt.want)
-			if n := len(f.Remedy()); n > 400 {
-				t.Errorf("the remedy has %d bytes: %s", n, f.Remedy())
+			if n := len(f.Remedy()); n > 400 || !strings.HasPrefix(f.Remedy(), tt.remedy) {
+				t.Errorf("the remedy has %d bytes: %s; want it to begin with %q", n, f.Remedy(), tt.remedy)
 			}
 			if tt.cause != nil && !tt.cause(f.Cause()) {
 				t.Errorf("cause %#v", f.Cause())
