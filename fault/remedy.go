@@ -29,6 +29,9 @@ func (f *Fault) Remedy() string {
 		special, then = httpRemedy[ev.HTTPStatus], "Find who answered: the server header and the sample are evidence."
 	case WireContentType:
 		then = "The sample and the server header are evidence."
+		if ev.HTTPStatus == 200 && ev.Content == "" && ev.Sample == "" {
+			special = "An empty page answered, not a gRPC server: a web server or proxy does so for a host (:authority) or path that it has no site for (Caddy). Dial a host that it serves, or add the route."
+		}
 		for _, c := range contentRemedy {
 			if strings.HasPrefix(ev.Content, c.prefix) {
 				special = c.text
@@ -94,6 +97,7 @@ var httpRemedy = map[int]string{
 	403: "The gateway's or firewall's access rules forbid it: permit this client, path or host, or send other credentials.",
 	404: "There is no route to the gRPC server for this path or host: add one, or dial the right host and port.",
 	405: "A web server that takes no POST here: it is not the gRPC server; dial the right host and port, or add a route.",
+	407: "An HTTP proxy on the way wants credentials: give it those, or go around it (NO_PROXY).",
 	408: "The proxy did not get the request in time: raise its timeouts for request bodies (client_body_timeout).",
 	411: "An HTTP/1 proxy that wants a Content-Length, which gRPC does not have: enable HTTP/2 and gRPC in it from end to end (grpc_pass), or take it out of the path.",
 	413: "The proxy refuses a body of this size: raise its limit (nginx: client_max_body_size 0).",
@@ -111,7 +115,7 @@ var httpRemedy = map[int]string{
 	504: "The backend did not answer the proxy in time: find what is slow there, or raise the proxy's timeout (grpc_read_timeout, timeout server).",
 	505: "It does not take this version of HTTP: enable HTTP/2 on it, from end to end.",
 	511: "A captive portal asks for a login: sign in to the network first, or use another.",
-	520: cloudflare, 521: cloudflare, 522: cloudflare, 523: cloudflare, 524: cloudflare, 525: cloudflare, 526: cloudflare,
+	520: cloudflare, 521: cloudflare, 522: cloudflare, 523: cloudflare, 524: cloudflare, 525: cloudflare, 526: cloudflare, 530: cloudflare,
 }
 
 const cloudflare = "Cloudflare cannot speak to the origin server: check that it runs, admits Cloudflare's addresses and answers in time, and that gRPC is enabled for the zone."

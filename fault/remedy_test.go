@@ -41,6 +41,7 @@ func TestRemedy(t *testing.T) {
 	for _, c := range contentRemedy {
 		check(WireContentType.New(Args{Evidence: &Evidence{Content: c.prefix + "+x"}}), c.text)
 	}
+	check(WireContentType.New(Args{Evidence: &Evidence{HTTPStatus: 200}}), "An empty page answered, not a gRPC server")
 	for _, e := range Catalogue() {
 		check(e.New(Args{Evidence: &Evidence{HTTPStatus: 418, Content: "image/png", HTTP2Code: "INTERNAL_ERROR"}}), "")
 	}
