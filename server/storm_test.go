@@ -151,6 +151,23 @@ func TestHeadersTooLargeForTheClient(t *testing.T) {
 	}
 }
 
+// A client that takes few header fields gets the beginning of a long message,
+// and of a message for which it takes none at least the code.
+func TestMessageTooLargeForTheClient(t *testing.T) {
+	r := newRig(t, Config{}, &testService{empty: func(c context.Context, _ *testpb.Empty) (*testpb.Empty, error) {
+		_ = grpc.SetTrailer(c, metadata.Pairs("k", "v"))
+		return nil, status.Error(codes.NotFound, "no "+strings.Repeat("ä", 50000))
+	}})
+	for size, want := range map[uint32]string{8 << 10: "no " + strings.Repeat("%C3%A4", 1022) + "...", 1000: ""} {
+		p := r.peer(peer.Options{Settings: []http2.Setting{{ID: http2.SettingMaxHeaderListSize, Val: size}}})
+		res, err := p.Call(1, emptyCall, nil)
+		p.OK(err)
+		if got := res.Get("grpc-message"); res.Get("grpc-status") != "5" || got != want {
+			t.Errorf("limit %d: status %q, message of %d bytes, want %d", size, res.Get("grpc-status"), len(got), len(want))
+		}
+	}
+}
+
 func TestCallDuringTheStop(t *testing.T) {
 	r := newRig(t, Config{MaxHandlers: 5}, &testService{})
 	r.stopped.Store(true) // what Stop does first; it closes the connections next

@@ -130,6 +130,8 @@ var answers = []struct {
 	{"503 with a page", peer.HTTPStatus(503, "text/html", "<h1>sorry</h1>"), h2.Config{}, want{"wire.http-status", codes.Unavailable, fault.Between, fault.Maybe, "HTTP 503"}, false},
 	{"404 alone", peer.Full([]string{":status", "404"}, nil, nil), h2.Config{}, want{"wire.http-status", codes.Unimplemented, fault.Between, fault.Maybe, "HTTP 404"}, false},
 	{"502 that says it is gRPC", peer.HTTPStatus(502, "application/grpc", "no"), h2.Config{}, want{"wire.http-status", codes.Unavailable, fault.Between, fault.Maybe, "HTTP 502"}, false},
+	{"401 with a status that cannot be read", peer.Full([]string{":status", "401", "content-type", "text/html", "grpc-status", "1", detailsName, "???"}, nil, nil), h2.Config{}, want{"wire.http-status", codes.Unauthenticated, fault.Between, fault.Maybe, "HTTP 401"}, false},
+	{"404 that says it is gRPC, and bad trailers", peer.Full([]string{":status", "404", "content-type", "application/grpc"}, nil, []string{"grpc-status", "0", detailsName, "???"}), h2.Config{}, want{"wire.bad-metadata", codes.Internal, fault.Remote, fault.Maybe, detailsName}, false},
 	{"500 with a status in its trailers", peer.Full([]string{":status", "500", "content-type", "text/plain"}, []byte("x"), []string{"grpc-status", "3"}), h2.Config{}, want{"handler.status", codes.InvalidArgument, fault.Remote, fault.Yes, ""}, false},
 	{"a page", peer.HTML(), h2.Config{}, want{"wire.content-type", codes.Unknown, fault.Between, fault.Maybe, "text/html"}, false},
 	{"a page without end", func(p *peer.Peer, s uint32) error {

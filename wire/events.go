@@ -84,7 +84,12 @@ func (e *clientEvents) OnHeaders(b *h2.Block, end bool) {
 	case h.Fault != nil:
 		s.fail(h.Fault, end)
 	case end && (h.HasStatus || h.GRPC): // trailers-only
-		s.onTrailers(trailerOf(b, h.HTTPStatus))
+		t := trailerOf(b, h.HTTPStatus)
+		if t.Fault != nil && !h.GRPC { // no gRPC, whatever it resembles
+			s.fail(h.NotGRPC(nil), end)
+			return
+		}
+		s.onTrailers(t)
 	case end:
 		s.fail(h.NotGRPC(nil), end)
 	default:
@@ -241,7 +246,7 @@ func (s *ClientStream) onTrailers(t *Trailer) {
 	s.trailer = t
 	var err error
 	switch {
-	case s.first != nil && !s.first.isGRPC() && t.Fault != nil:
+	case s.first != nil && !s.first.isGRPC() && t.Fault != nil && (!s.first.GRPC || fault.WireHTTPStatus.Is(t.Fault)):
 		err = s.locatedLocked(s.notGRPCLocked())
 	case t.Fault != nil:
 		err = s.locatedLocked(t.Fault)

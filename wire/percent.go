@@ -100,3 +100,13 @@ func unhex(c byte) int {
 	}
 	return -1
 }
+
+// cutMessage is the beginning of a message that is too long to be sent: as much
+// as fits 8 KiB of header fields, the least that is usual, however it is encoded.
+func cutMessage(s string) string {
+	const most = 2 << 10
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
+}

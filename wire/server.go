@@ -330,8 +330,8 @@ type Status struct {
 // Finish ends the stream with st: as trailers, or trailers-only if no headers
 // were sent. It never waits, and releases what was not read of the request. A
 // second Finish does nothing. Where the client does not take as many bytes of
-// header fields the trail is left out, then the trailer and the message, before
-// the stream is reset.
+// header fields the trail is left out, then trailer and details, and a long
+// message is cut, then the whole message, before the stream is reset.
 func (s *ServerStream) Finish(st Status, trailer []hpack.Field) error {
 	s.mu.Lock()
 	if s.finished {
@@ -359,9 +359,11 @@ func (s *ServerStream) Finish(st Status, trailer []hpack.Field) error {
 		h.Fields = h.Fields[:without]
 		err = s.WriteHeader(h, true)
 	}
-	if err == h2.ErrHeaderList { // the status fits without what the program added
-		h.Fields = AppendStatus(room[:0], st.Code, "", nil)
-		err = s.WriteHeader(h, true)
+	for _, message := range []string{cutMessage(st.Message), ""} {
+		if err == h2.ErrHeaderList { // the status fits without what the program added
+			h.Fields = AppendStatus(room[:0], st.Code, message, nil)
+			err = s.WriteHeader(h, true)
+		}
 	}
 	if err == h2.ErrHeaderList {
 		s.Stream.Reset(h2.InternalError)
