@@ -35,6 +35,7 @@ type balancerHost struct {
 	cur  *policy              // guarded by mu: its picker is the channel's; nil before the first update
 	next *policy              // guarded by mu: gets the updates if it is there
 	open map[*policy]struct{} // the serializer's: built and not closed
+	wake bool                 // the serializer's: the first policy shall connect, whatever it waits for
 }
 
 // policy is one balancer at work, and the balancer.ClientConn it sees.
@@ -64,6 +65,10 @@ func (h *balancerHost) update(s resolver.State, sc *ServiceConfig) error {
 		p, err := h.use(name)
 		if err == nil {
 			err = p.b.UpdateClientConnState(balancer.ClientConnState{ResolverState: s, BalancerConfig: lb})
+			if h.wake {
+				h.wake = false
+				p.b.ExitIdle()
+			}
 		}
 		answer <- err
 	})
@@ -92,11 +97,14 @@ func (h *balancerHost) fail(f *fault.Fault) {
 	h.calls.do(func() { h.session.publish(connectivity.TransientFailure, failPicker{&toldError{f}}) })
 }
 
+// exitIdle asks the policy to connect, or the first to come.
 func (h *balancerHost) exitIdle() {
 	h.calls.do(func() {
 		if p := h.latest(); p != nil {
 			p.b.ExitIdle()
+			return
 		}
+		h.wake = true
 	})
 }
 

@@ -219,13 +219,13 @@ func (c *Channel) Connect() {
 	c.mu.Lock()
 	s := c.live
 	c.mu.Unlock()
-	switch {
-	case s == nil:
-	case first:
-		s.resolver.waitForBuild()
-	default:
-		s.balancer.exitIdle()
+	if s == nil {
+		return
 	}
+	if first {
+		s.resolver.waitForBuild()
+	}
+	s.balancer.exitIdle()
 }
 
 // ResetConnectBackoff makes subchannels that wait after a failure try again

@@ -6,6 +6,10 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/lazy"
+	"google.golang.org/grpc/balancer/pickfirst"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 
@@ -60,4 +64,37 @@ func TestManualResolver(t *testing.T) {
 		m2.CC().ReportError(errCustom)
 		wantFault(t, pickFault(t, d), expect{fault.ResolveFailed, fault.Remote, fault.PickNoReady})
 	})
+}
+
+// lazyBuilder's policy is pick_first that stays IDLE until it is asked.
+type lazyBuilder struct{}
+
+func (lazyBuilder) Name() string { return "lazy_pick_first" }
+func (lazyBuilder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.Balancer {
+	return lazy.NewBalancer(cc, o, balancer.Get(pickfirst.Name).Build)
+}
+
+// Connect asks a policy that waits to be asked, whether the resolver's answer
+// is there or comes later.
+func TestConnectWakesThePolicy(t *testing.T) {
+	balancer.Register(lazyBuilder{})
+	for _, late := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f, m := &farm{serve: goodPeer}, manual.NewBuilderWithScheme("manual")
+			s := resolver.State{Addresses: []resolver.Address{{Addr: "a"}}}
+			if !late {
+				m.InitialState(s)
+			}
+			c := newChannel(t, "manual:///x", Config{Dialer: f.dial, Resolvers: []resolver.Builder{m}, DefaultServiceConfig: `{"loadBalancingConfig":[{"lazy_pick_first":{}}]}`})
+			c.Connect()
+			synctest.Wait()
+			if late {
+				m.UpdateState(s)
+				synctest.Wait()
+			}
+			if got := c.State(); got != connectivity.Ready {
+				t.Errorf("late %v: %v", late, got)
+			}
+		})
+	}
 }
