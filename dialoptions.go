@@ -65,13 +65,13 @@ func (d *dialSettings) finish() error {
 		}
 	}
 	if d.channel.Creds == nil {
-		return errors.New("faultline: no transport credentials are set; use WithTransportCredentials(insecure.NewCredentials()) for plaintext")
+		return errors.New("faultline: no transport security set; use WithTransportCredentials, with insecure.NewCredentials() for plaintext")
 	}
 	d.call.Secure = d.channel.Creds.Info().SecurityProtocol != "insecure"
 	if !d.call.Secure {
 		for _, p := range d.call.Creds {
 			if p.RequireTransportSecurity() {
-				return errors.New("faultline: per-call credentials require transport security, and the transport credentials are insecure")
+				return errors.New("faultline: the credentials require transport level security, and the transport credentials are insecure")
 			}
 		}
 	}

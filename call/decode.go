@@ -41,7 +41,7 @@ func (c *call) deliver(m *wire.Message, reply any) *fault.Fault {
 	if err := c.codec.Decode(data, reply); err != nil {
 		a := c.received(err)
 		a.Side = fault.Remote // the peer sent it
-		return fault.CodecResponseParse.Newf(a, "codec %q cannot unmarshal the response of %d bytes into %T: %v", c.codec, len(data), reply, err)
+		return fault.CodecResponseParse.Newf(a, "failed to unmarshal the received message: codec %q, %d bytes into %T: %v", c.codec, len(data), reply, err)
 	}
 	if c.watch != nil {
 		c.watch.handle(&stats.InPayload{Client: true, Payload: reply, Length: len(data), CompressedLength: len(m.Data),
@@ -81,7 +81,7 @@ func (c *call) inflate(p []byte) (*codec.Buffer, *fault.Fault) {
 		return nil, f.WithEvidence(ev).WithProcessed(fault.Yes)
 	}
 	a.Side = fault.Remote
-	return nil, fault.CodecDecompress.Newf(a, "the response does not decompress with %q: %v", name, err)
+	return nil, fault.CodecDecompress.Newf(a, "failed to decompress the message: %q cannot read the response: %v", name, err)
 }
 
 // received is what the faults of a message that came have in common.

@@ -55,9 +55,9 @@ func (c *call) early() *fault.Fault {
 	code, cause := endOf(c.ctx)
 	a := fault.Args{Code: code, Side: fault.Local, Processed: fault.No, Cause: cause, Evidence: &fault.Evidence{Method: c.method}}
 	if code == codes.Canceled {
-		return fault.CallCancelled.Newf(a, "the call was canceled before it began%s", ownWords(cause))
+		return fault.CallCancelled.Newf(a, "context canceled before the call began%s", ownWords(cause))
 	}
-	return fault.CallDeadlinePast.Newf(a, "the deadline passed %v before the call began%s, nothing was sent", (c.start - c.deadline).Round(time.Microsecond), ownWords(cause))
+	return fault.CallDeadlinePast.Newf(a, "context deadline exceeded %v before the call began%s, nothing was sent", (c.start - c.deadline).Round(time.Microsecond), ownWords(cause))
 }
 
 // ownWords is the program's own reason for ending a context.
@@ -96,9 +96,9 @@ func (c *call) ended(waiting string, cause error, code codes.Code, words string,
 	where += words
 	var f *fault.Fault
 	if code == codes.Canceled {
-		f = fault.CallCancelled.Newf(a, "canceled by the program after %v: %s", fault.Brief(l.Elapsed), where)
+		f = fault.CallCancelled.Newf(a, "context canceled by the program after %v: %s", fault.Brief(l.Elapsed), where)
 	} else {
-		f = fault.CallDeadline.Newf(a, "deadline of %v exceeded: %s", fault.Brief(c.budget()), where).WithRemedy(fault.DeadlineRemedy(l.Longest(), l.Peer.Verdict()))
+		f = fault.CallDeadline.Newf(a, "context deadline exceeded after %v: %s", fault.Brief(c.budget()), where).WithRemedy(fault.DeadlineRemedy(l.Longest(), l.Peer.Verdict()))
 	}
 	f = f.WithLedger(l)
 	if waiting == fault.PhaseBackoff { // none is running

@@ -126,7 +126,7 @@ func scenes() []scene {
 	return []scene{
 		{name: "the resolver is slow", target: "slow:///x", channel: channel.Config{Resolvers: []resolver.Builder{slowNames{time.Hour}}},
 			want: []fault.Phase{phase(fault.PhaseResolve, budget)}, waiting: fault.PhaseResolve, none: fault.No,
-			says: "deadline of 250ms exceeded: 250ms resolving the name", remedy: "name was not resolved"},
+			says: "context deadline exceeded after 250ms: 250ms resolving the name", remedy: "name was not resolved"},
 		{name: "the resolver takes half of it", target: "slow:///x", channel: channel.Config{Resolvers: []resolver.Builder{slowNames{100 * ms}}}, script: silent,
 			want: after([]fault.Phase{phase(fault.PhaseResolve, 100*ms)}, after(connected, phase(fault.PhaseHeaders, 147*ms))...), waiting: fault.PhaseHeaders, pulse: fault.PulseAlive,
 			says: "100ms resolving the name, 147ms waiting for response headers (10.0.0.2:443); peer answered a PING "},
@@ -182,7 +182,7 @@ func scenes() []scene {
 			want: []fault.Phase{phase(fault.PhaseHeaders, 52*ms), phase(fault.PhaseMessage, 198*ms)}, waiting: fault.PhaseMessage, pulse: fault.PulseAlive, remedy: "between messages"},
 		{name: "the program cancels", script: silent, cancel: true,
 			want: after(connected, phase(fault.PhaseHeaders, 247*ms)), waiting: fault.PhaseHeaders, pulse: fault.PulseUnknown,
-			says: "call.cancelled: canceled by the program after 250ms: 247ms waiting for response headers (10.0.0.2:443)"},
+			says: "call.cancelled: context canceled by the program after 250ms: 247ms waiting for response headers (10.0.0.2:443)"},
 		{name: "back-off between attempts", script: answering(at{50 * ms, down}), config: retrying(3, ""), lead: 10 * ms,
 			want: []fault.Phase{of(1, fault.PhaseHeaders, 52*ms), of(2, fault.PhaseBackoff, 198*ms)}, waiting: fault.PhaseBackoff,
 			says: "52ms waiting for response headers, 198ms backing off before another attempt", remedy: "back-off"},
@@ -212,7 +212,7 @@ func scenes() []scene {
 				return c.Invoke(ctx, method, bigMessage, new(wrapperspb.BytesValue))
 			},
 			want: []fault.Phase{phase(fault.PhaseSend, budget)}, waiting: fault.PhaseSend, pulse: fault.PulseUnknown,
-			says: "call.cancelled: canceled by the program after 250ms: 250ms waiting for the server to take the request"},
+			says: "call.cancelled: context canceled by the program after 250ms: 250ms waiting for the server to take the request"},
 		{name: "the program cancels a stream while it sends", script: silent, server: peer.Options{NoCredit: true}, lead: 10 * ms, cancel: true, do: sendLater(100 * ms),
 			want: []fault.Phase{phase(fault.PhaseSend, 150*ms), phase(fault.PhaseHeaders, 100*ms)}, waiting: fault.PhaseSend, pulse: fault.PulseUnknown},
 		{name: "the program cancels between attempts", script: answering(at{50 * ms, down}), config: retrying(3, ""), lead: 10 * ms, cancel: true,

@@ -226,7 +226,7 @@ func messageOf(m any) proto.Message {
 }
 
 func (c Codec) marshalFault(m any, err error) *fault.Fault {
-	return fault.CodecMarshal.Newf(fault.Args{Side: fault.Local, Cause: err}, "codec %q cannot marshal %T: %v", c, m, err)
+	return fault.CodecMarshal.Newf(fault.Args{Side: fault.Local, Cause: err}, "error while marshaling: codec %q, %T: %v", c, m, err)
 }
 
 // prefixed returns a buffer with an empty prefix and room for n bytes.
@@ -243,7 +243,7 @@ func check(limit Limit, form Form, n int) error {
 	}
 	if uint64(n) > math.MaxUint32 {
 		return fault.CodecTooLarge.Newf(fault.Args{Side: fault.Local, Evidence: &fault.Evidence{Limit: math.MaxUint32, Size: int64(n)}},
-			"%s has %d bytes, the four bytes of its length can say %d", form, n, uint32(math.MaxUint32))
+			"%s larger than max: %d bytes, the four bytes of its length can say %d", form, n, uint32(math.MaxUint32))
 	}
 	return nil
 }

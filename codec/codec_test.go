@@ -211,10 +211,10 @@ func TestMarshalFaults(t *testing.T) {
 		m     any
 		text  string
 	}{
-		{Codec{}, 42, `codec "proto" cannot marshal int: want a proto.Message`},
-		{Codec{}, wrapperspb.String("\xff"), `codec "proto" cannot marshal *wrapperspb.StringValue`},
-		{lookup(t, "test-reversed"), 42, `codec "test-reversed" cannot marshal int: no string`},
-		{lookup(t, "test-older"), 42, `codec "test-older" cannot marshal int: no string`},
+		{Codec{}, 42, `error while marshaling: codec "proto", int: want a proto.Message`},
+		{Codec{}, wrapperspb.String("\xff"), `error while marshaling: codec "proto", *wrapperspb.StringValue: `},
+		{lookup(t, "test-reversed"), 42, `error while marshaling: codec "test-reversed", int: no string`},
+		{lookup(t, "test-older"), 42, `error while marshaling: codec "test-older", int: no string`},
 	} {
 		_, _, err := c.codec.Encode(c.m, nil, generous)
 		wantFault(t, err, fault.CodecMarshal, codes.Internal, c.text)
@@ -247,7 +247,7 @@ func TestSendLimit(t *testing.T) {
 		b.Free()
 		_, _, err = c.codec.Encode(c.m, nil, Limit{Bytes: 99, Option: "MaxCallSendMsgSize"})
 		f := wantFault(t, err, fault.CodecTooLarge, codes.ResourceExhausted,
-			"codec.too-large: message to send has 100 bytes, this side's limit MaxCallSendMsgSize allows 99")
+			"codec.too-large: trying to send message larger than max: 100 bytes, this side's limit MaxCallSendMsgSize allows 99")
 		if ev := f.Evidence(); ev.Option != "MaxCallSendMsgSize" || ev.Limit != 99 || ev.Size != 100 {
 			t.Errorf("evidence %+v", ev)
 		}

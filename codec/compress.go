@@ -81,7 +81,7 @@ func compress(comp Compressor, raw *Buffer, limit Limit) (*Buffer, error) {
 	}
 	// The compressor may still hold on to out: it is not pooled again.
 	return nil, fault.CodecMarshal.Newf(fault.Args{Side: fault.Local, Cause: err, Evidence: &fault.Evidence{Encoding: comp.Name()}},
-		"compressor %q fails: %v", comp.Name(), err)
+		"error while compressing: compressor %q: %v", comp.Name(), err)
 }
 
 // Bounds of the first piece of memory for a message that is decompressed: what

@@ -118,7 +118,7 @@ func TestCompressRoundTrip(t *testing.T) {
 		}
 		z.Free()
 		_, err = Decompress(gz(t), b.B[PrefixLen:], Limit{Bytes: s.Length - 1, Option: "MaxRecvMsgSize"})
-		f := wantFault(t, err, fault.CodecTooLarge, codes.ResourceExhausted, "received message (decompressed) is larger than")
+		f := wantFault(t, err, fault.CodecTooLarge, codes.ResourceExhausted, "received message after decompression larger than max")
 		if ev := f.Evidence(); ev.Option != "MaxRecvMsgSize" || ev.Limit != int64(s.Length-1) || ev.Size != 0 {
 			t.Errorf("evidence %+v", ev)
 		}
@@ -140,16 +140,16 @@ func TestEmptyMessageIsNotCompressed(t *testing.T) {
 func TestCompressLimits(t *testing.T) {
 	m := wrapperspb.Bytes(make([]byte, 98)) // 100 bytes marshaled, fewer compressed
 	_, _, err := Codec{}.Encode(m, gz(t), Limit{Bytes: 99})
-	wantFault(t, err, fault.CodecTooLarge, codes.ResourceExhausted, "message to send has 100 bytes")
+	wantFault(t, err, fault.CodecTooLarge, codes.ResourceExhausted, "trying to send message larger than max: 100 bytes")
 	fat := &scripted{name: "fat", out: make([]byte, 101)}
 	_, _, err = Codec{}.Encode(m, fat, Limit{Bytes: 100})
-	wantFault(t, err, fault.CodecTooLarge, codes.ResourceExhausted, "message to send (compressed) has 101 bytes")
+	wantFault(t, err, fault.CodecTooLarge, codes.ResourceExhausted, "trying to send message (compressed) larger than max: 101 bytes")
 }
 
 func TestCompressorFails(t *testing.T) {
 	cause := errors.New("out of dictionary")
 	_, _, err := Codec{}.Encode(wrapperspb.Int64(1), &scripted{name: "broken", failure: cause}, generous)
-	f := wantFault(t, err, fault.CodecMarshal, codes.Internal, `compressor "broken" fails: out of dictionary`)
+	f := wantFault(t, err, fault.CodecMarshal, codes.Internal, `error while compressing: compressor "broken": out of dictionary`)
 	if !errors.Is(err, cause) || f.Evidence().Encoding != "broken" {
 		t.Errorf("%v, evidence %+v", err, f.Evidence())
 	}
@@ -165,7 +165,7 @@ func TestDecompressionBomb(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	_, err := Decompress(comp, bomb, Limit{Bytes: limit})
 	runtime.ReadMemStats(&after)
-	wantFault(t, err, fault.CodecTooLarge, codes.ResourceExhausted, "(decompressed)")
+	wantFault(t, err, fault.CodecTooLarge, codes.ResourceExhausted, "after decompression")
 	if n := after.TotalAlloc - before.TotalAlloc; n > 8*limit {
 		t.Errorf("%d bytes were allocated for a limit of %d", n, limit)
 	}

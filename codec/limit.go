@@ -28,15 +28,16 @@ type Limit struct {
 	Option string
 }
 
-// Form says in which form a message met a limit.
+// Form says in which form a message met a limit. With "larger than max" behind
+// it, it is grpc-go's text, which programs and alerts look for.
 type Form string
 
 // The forms.
 const (
-	Sent             Form = "message to send"
-	SentCompressed   Form = "message to send (compressed)"
+	Sent             Form = "trying to send message"
+	SentCompressed   Form = "trying to send message (compressed)"
 	Received         Form = "received message"
-	ReceivedInflated Form = "received message (decompressed)"
+	ReceivedInflated Form = "received message after decompression"
 )
 
 // Exceeded stamps codec.too-large: a message of size bytes in that form met
@@ -50,7 +51,7 @@ func (l Limit) Exceeded(form Form, size int64) *fault.Fault {
 		by += " " + l.Option
 	}
 	if size < 0 {
-		return fault.CodecTooLarge.Newf(a, "%s is larger than the %d bytes that %s allows", form, l.Bytes, by)
+		return fault.CodecTooLarge.Newf(a, "%s larger than max: more than the %d bytes that %s allows", form, l.Bytes, by)
 	}
-	return fault.CodecTooLarge.Newf(a, "%s has %d bytes, %s allows %d", form, size, by, l.Bytes)
+	return fault.CodecTooLarge.Newf(a, "%s larger than max: %d bytes, %s allows %d", form, size, by, l.Bytes)
 }

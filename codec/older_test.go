@@ -60,7 +60,7 @@ func TestOlderPair(t *testing.T) {
 	for limit, ok := range map[int]bool{4: false, 5: true} {
 		z, err := Decompress(in, b.B[PrefixLen:], Limit{Bytes: limit})
 		if !ok {
-			wantFault(t, err, fault.CodecTooLarge, codes.ResourceExhausted, "(decompressed)")
+			wantFault(t, err, fault.CodecTooLarge, codes.ResourceExhausted, "after decompression")
 			continue
 		}
 		if err != nil || !bytes.Equal(z.B, b.B[PrefixLen:PrefixLen+5]) {
@@ -118,5 +118,5 @@ func TestOlderCodecIsNamedInErrorsOnly(t *testing.T) {
 		t.Errorf("Name = %q, want none", c.Name())
 	}
 	_, _, err := c.Encode(1, nil, generous)
-	wantFault(t, err, fault.CodecMarshal, codes.Internal, `codec "words" cannot marshal int: int has no words`)
+	wantFault(t, err, fault.CodecMarshal, codes.Internal, `error while marshaling: codec "words", int: int has no words`)
 }

@@ -265,7 +265,7 @@ func (k *call) unmarshal(msg *wire.Message, m any) error {
 	}
 	if err := k.codec.Decode(data, m); err != nil {
 		return k.raise(fault.CodecRequestParse.Newf(fault.Args{Side: fault.Remote, Processed: processed, Cause: err},
-			"codec %q cannot parse the request as %T: %v", k.codec, m, err))
+			"error unmarshalling request: codec %q, %T: %v", k.codec, m, err))
 	}
 	if k.watch != nil {
 		k.watch.in(m, len(data), len(msg.Data))
@@ -278,7 +278,7 @@ func (k *call) decompressFault(err error) *fault.Fault {
 		return f
 	}
 	return fault.CodecDecompress.Newf(fault.Args{Side: fault.Remote, Cause: err,
-		Evidence: &fault.Evidence{Encoding: k.comp.Name()}}, "the request does not decompress with %q: %v", k.comp.Name(), err)
+		Evidence: &fault.Evidence{Encoding: k.comp.Name()}}, "failed to decompress the message: %q cannot read the request: %v", k.comp.Name(), err)
 }
 
 // reply sends a unary call's answer.

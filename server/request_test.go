@@ -74,13 +74,13 @@ func TestBadRequests(t *testing.T) {
 		{"flag with identity", peer.MessageWith(1, uint32(len(small)), small), []string{"grpc-encoding", "identity"}, codes.Internal,
 			"codec.response-compressor: a message of the request is marked as compressed, but grpc-encoding names no compression"},
 		{"corrupt", peer.MessageWith(1, uint32(len(small)), small), []string{"grpc-encoding", "gzip"}, codes.Internal,
-			`codec.decompress: the request does not decompress with "gzip": `},
+			`codec.decompress: failed to decompress the message: "gzip" cannot read the request: `},
 		{"unparsable", peer.Message([]byte{0xff, 0xff}), nil, codes.Internal,
-			`codec.request-parse: codec "proto" cannot parse the request as *grpc_testing.SimpleRequest: `},
+			`codec.request-parse: error unmarshalling request: codec "proto", *grpc_testing.SimpleRequest: `},
 		{"too large", peer.Message(big), nil, codes.ResourceExhausted,
-			fmt.Sprintf("codec.too-large: received message has %d bytes, this side's limit MaxRecvMsgSize allows 1000", len(big))},
+			fmt.Sprintf("codec.too-large: received message larger than max: %d bytes, this side's limit MaxRecvMsgSize allows 1000", len(big))},
 		{"too large inflated", peer.MessageWith(1, uint32(zipped.Len()), zipped.Bytes()), []string{"grpc-encoding", "gzip"}, codes.ResourceExhausted,
-			"codec.too-large: received message (decompressed) is larger than the 1000 bytes that this side's limit MaxRecvMsgSize allows"},
+			"codec.too-large: received message after decompression larger than max: more than the 1000 bytes that this side's limit MaxRecvMsgSize allows"},
 		{"no message", nil, nil, codes.Unimplemented, "wire.cardinality: 0 messages came, want exactly one"},
 		{"two messages", append(peer.Message(small), peer.Message(small)...), nil, codes.Unimplemented, "wire.cardinality: 2 messages came, want exactly one"},
 		{"cut off", peer.Message(small)[:6], nil, codes.Internal, "wire.truncated: the stream ends inside a message: 1 of its 5 bytes came"},
@@ -128,7 +128,7 @@ func TestRecvMsgErrorsEndTheStream(t *testing.T) {
 	p := r.peer()
 	p.SendRequest(1, false, duplex)
 	p.SendData(1, peer.Message(make([]byte, 11)), false)
-	p.WantHeaders(1, "grpc-status", "8", "grpc-message", "codec.too-large: received message has 11 bytes, this side's limit MaxRecvMsgSize allows 10")
+	p.WantHeaders(1, "grpc-status", "8", "grpc-message", "codec.too-large: received message larger than max: 11 bytes, this side's limit MaxRecvMsgSize allows 10")
 	if err := <-got; !fault.CodecTooLarge.Is(err) {
 		t.Errorf("Recv = %v", err)
 	}
@@ -163,7 +163,7 @@ func TestTooLargeAnswer(t *testing.T) {
 			return s.Send(&testpb.StreamingOutputCallResponse{Payload: &testpb.Payload{Body: make([]byte, 200)}})
 		},
 	})
-	want := "codec.too-large: message to send has 206 bytes, this side's limit MaxSendMsgSize allows 100"
+	want := "codec.too-large: trying to send message larger than max: 206 bytes, this side's limit MaxSendMsgSize allows 100"
 	_, err := r.stub().UnaryCall(ctx(t), &testpb.SimpleRequest{})
 	wantStatus(t, err, codes.ResourceExhausted, want)
 	s, err := r.stub().StreamingOutputCall(ctx(t), &testpb.StreamingOutputCallRequest{})
@@ -179,7 +179,7 @@ func TestUnmarshalableAnswer(t *testing.T) {
 		return &testpb.SimpleResponse{Username: "\xff"}, nil
 	}})
 	_, err := r.stub().UnaryCall(ctx(t), &testpb.SimpleRequest{})
-	wantStatus(t, err, codes.Internal, `codec.marshal: codec "proto" cannot marshal *grpc_testing.SimpleResponse: string field contains invalid UTF-8`)
+	wantStatus(t, err, codes.Internal, `codec.marshal: error while marshaling: codec "proto", *grpc_testing.SimpleResponse: string field contains invalid UTF-8`)
 }
 
 // rawCodec passes bytes through.
