@@ -74,7 +74,7 @@ func tlsFault(err error, ev fault.Evidence) *fault.Fault {
 		}
 		return f
 	case errors.As(err, &authority):
-		return fault.TLSUnknownAuthority.Newf(a, "the server's certificate%s is signed by an authority this client does not trust", issuer(authority.Cert))
+		return fault.TLSUnknownAuthority.Newf(a, "certificate signed by unknown authority: this client does not trust the issuer of the server's certificate%s", issuer(authority.Cert))
 	case errors.As(err, &host):
 		ev.Host = host.Host
 		return fault.TLSHostname.Newf(a, "the server's certificate is for another name: %s", strings.TrimPrefix(host.Error(), "x509: "))
@@ -161,7 +161,7 @@ func issuer(c *x509.Certificate) string {
 	if c == nil || c.Issuer.CommonName == "" {
 		return ""
 	}
-	return fmt.Sprintf(", issued by %q,", clip(c.Issuer.CommonName, maxSample))
+	return fmt.Sprintf(", %q", clip(c.Issuer.CommonName, maxSample))
 }
 
 // hungUp reports whether the peer ended the connection.
