@@ -74,7 +74,7 @@ func TestSendsThatOverlap(t *testing.T) {
 // A handler returns while a goroutine of its is sending: the message arrives
 // whole, and then the status.
 func TestHandlerReturnsAmidASend(t *testing.T) {
-	sent := make(chan error, 2)
+	sent, returns := make(chan error, 2), make(chan struct{})
 	r := newRig(t, Config{}, &testService{
 		duplex: func(s testpb.TestService_FullDuplexCallServer) error {
 			m := &testpb.StreamingOutputCallResponse{Payload: &testpb.Payload{Body: make([]byte, 100_000)}}
@@ -91,6 +91,7 @@ func TestHandlerReturnsAmidASend(t *testing.T) {
 			for !k.sending.Load() {
 				runtime.Gosched()
 			}
+			close(returns)
 			return nil
 		},
 	})
@@ -98,6 +99,7 @@ func TestHandlerReturnsAmidASend(t *testing.T) {
 	p.SendRequest(1, true, duplex)
 	p.WantHeaders(1)
 	p.WantData(1, 65535)
+	<-returns
 	p.SendWindowUpdate(0, 100_000)
 	p.SendWindowUpdate(1, 100_000)
 	p.WantData(1, codec.PrefixLen+100_007-65535)
