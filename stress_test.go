@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -21,7 +22,10 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	grpcpeer "google.golang.org/grpc/peer"
@@ -29,6 +33,7 @@ import (
 	"google.golang.org/grpc/stats"
 
 	"github.com/faultline-rpc/faultline"
+	"github.com/faultline-rpc/faultline/event"
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/internal/peer"
 	"github.com/faultline-rpc/faultline/internal/simnet"
@@ -48,8 +53,13 @@ import (
 // with -race; FAULTLINE_CALLS says how many calls are made.
 func TestClientUnderStress(t *testing.T) {
 	before := runtime.NumGoroutine()
+	server, client := certificates(t)
 	for made := 0; made < howMany(t, 0, 600); {
 		s := newStress(t)
+		if rand.IntN(2) == 0 {
+			s.creds, s.serverCreds = credentials.NewTLS(client), credentials.NewTLS(server)
+		}
+		s.connect()
 		s.episode()
 		made += int(s.calls.Load())
 		if t.Failed() {
@@ -72,7 +82,7 @@ func TestClientUnderStress(t *testing.T) {
 	}
 }
 
-const stressPolicies = `{"loadBalancingConfig":[{"%s":{}}],"methodConfig":[{"name":[{}],"timeout":"0.1s"%s}]}`
+const stressPolicies = `{"loadBalancingConfig":[{%s}],"methodConfig":[{"name":[{}],"timeout":"0.1s"%s}]%s}`
 
 var stressConfigs = []string{"",
 	`,"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.001s","maxBackoff":"0.01s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE","CANCELLED"]}`,
@@ -81,14 +91,16 @@ var stressConfigs = []string{"",
 
 // stress is one client's life.
 type stress struct {
-	t       *testing.T
-	network *simnet.Network
-	cc      *faultline.ClientConn
-	config  string
-	begun   atomic.Int64 // attempts, as stats handlers see them
-	ended   atomic.Int64
-	conns   atomic.Int64 // connections that have begun and not ended
-	calls   atomic.Int64
+	t                  *testing.T
+	network            *simnet.Network
+	cc                 *faultline.ClientConn
+	config             string
+	health             *health.Server
+	creds, serverCreds credentials.TransportCredentials
+	begun              atomic.Int64 // attempts, as stats handlers see them
+	ended              atomic.Int64
+	conns              atomic.Int64 // connections that have begun and not ended
+	calls              atomic.Int64
 
 	mu     sync.Mutex
 	served [2]*serving         // guarded by mu
@@ -98,9 +110,16 @@ type stress struct {
 var stressAddrs = []string{"a:1", "b:1", "c:1"}
 
 func newStress(t *testing.T) *stress {
-	s := &stress{t: t, network: simnet.NewNetwork(simnet.Options{}), config: stressConfigs[rand.IntN(len(stressConfigs))]}
+	s := &stress{t: t, network: simnet.NewNetwork(simnet.Options{}), config: stressConfigs[rand.IntN(len(stressConfigs))],
+		creds: insecure.NewCredentials(), serverCreds: insecure.NewCredentials(), health: health.NewServer()}
+	s.health.SetServingStatus("x", healthpb.HealthCheckResponse_SERVING)
+	return s
+}
+
+// connect makes the client.
+func (s *stress) connect() {
 	opts := []faultline.DialOption{
-		faultline.WithTransportCredentials(insecure.NewCredentials()), faultline.WithContextDialer(s.network.Dial),
+		faultline.WithTransportCredentials(s.creds), faultline.WithContextDialer(s.dial),
 		faultline.WithResolvers(s), faultline.WithStatsHandler(s), faultline.WithDefaultServiceConfig(s.someConfig()),
 		faultline.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1.5, Jitter: 0.5, MaxDelay: 20 * time.Millisecond}}),
 		faultline.WithLogger(slog.New(s)), faultline.WithPerRPCCredentials(s),
@@ -114,17 +133,25 @@ func newStress(t *testing.T) *stress {
 			return next(ctx, m, q, r, cc, o...)
 		}))
 	}
-	cc, err := faultline.NewClient("stress:///x", opts...)
+	if rand.IntN(2) == 0 {
+		opts = append(opts, faultline.WithEventSink(new(event.Buffer)))
+	}
+	cc, err := faultline.NewClient("stress:///127.0.0.1", opts...)
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	s.cc = cc
-	return s
+}
+
+// dial is the client's dialer.
+func (s *stress) dial(ctx context.Context, addr string) (net.Conn, error) {
+	s.reenter()
+	return s.network.Dial(ctx, addr)
 }
 
 func (s *stress) someConfig() string {
-	policy := [...]string{"pick_first", "round_robin", "stress_tallied", "stress_tallied", "stress_tallied"}[rand.IntN(5)]
-	return fmt.Sprintf(stressPolicies, policy, s.config)
+	policy := [...]string{`"pick_first":{}`, `"round_robin":{}`, `"stress_tallied":{}`}[rand.IntN(3)]
+	return fmt.Sprintf(stressPolicies, policy, s.config, [...]string{"", `,"healthCheckConfig":{"serviceName":"x"}`}[rand.IntN(2)])
 }
 
 // reenter is what callbacks do to the client.
@@ -300,8 +327,9 @@ func (s *stress) start(i int) {
 		s.t.Error(err)
 		return
 	}
-	srv := &serving{faultline.NewServer(faultline.MaxConcurrentStreams(uint32(1 + rand.IntN(8)))), make(chan struct{})}
+	srv := &serving{faultline.NewServer(faultline.MaxConcurrentStreams(uint32(1+rand.IntN(8))), faultline.Creds(s.serverCreds), faultline.Logger(slog.New(slog.DiscardHandler))), make(chan struct{})}
 	testgrpc.RegisterTestServiceServer(srv, stressHandler{})
+	healthpb.RegisterHealthServer(srv, s.health)
 	s.mu.Lock()
 	s.served[i] = srv
 	s.mu.Unlock()
@@ -394,7 +422,7 @@ func (s *stress) trouble(stop <-chan struct{}) {
 			return
 		case <-time.After(time.Duration(rand.IntN(3000)) * time.Microsecond):
 		}
-		switch i := rand.IntN(2); rand.IntN(9) {
+		switch i := rand.IntN(2); rand.IntN(10) {
 		case 0:
 			for _, c := range s.network.Conns(stressAddrs[rand.IntN(3)]) {
 				c.Cut()
@@ -420,6 +448,8 @@ func (s *stress) trouble(stop <-chan struct{}) {
 		case 7:
 			s.cc.Connect()
 		case 8:
+			s.health.SetServingStatus("x", healthpb.HealthCheckResponse_ServingStatus(1+rand.IntN(2)))
+		case 9:
 			_ = s.network.SetHealth(stressAddrs[rand.IntN(3)], simnet.Health(rand.IntN(2)))
 		}
 	}
@@ -518,6 +548,11 @@ func (o *outcome) finish(err error) {
 		<-(*st).Context().Done()
 	}
 	o.cancel()
+	if rand.IntN(20) == 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		_, _ = testgrpc.NewTestServiceClient(o.s.cc).UnaryCall(ctx, &testgrpc.SimpleRequest{})
+		cancel()
+	}
 	_ = fmt.Sprint(o.header, o.trailer, o.peer.Addr)
 	if rand.IntN(400) == 0 {
 		_ = o.s.cc.Close()
@@ -566,6 +601,35 @@ func (cc talliedConn) UpdateState(s balancer.State) {
 		s.Picker = talliedPicker{s.Picker, cc}
 	}
 	cc.ClientConn.UpdateState(s)
+}
+
+// NewSubConn has a connection that is ready watched by a producer.
+func (cc talliedConn) NewSubConn(addrs []resolver.Address, o balancer.NewSubConnOptions) (sc balancer.SubConn, err error) {
+	told, end := o.StateListener, func() {}
+	o.StateListener = func(st balancer.SubConnState) {
+		if end(); st.ConnectivityState == connectivity.Ready {
+			_, end = sc.GetOrBuildProducer(watcher{})
+		}
+		told(st)
+	}
+	sc, err = cc.ClientConn.NewSubConn(addrs, o)
+	return sc, err
+}
+
+// watcher is a producer that has a stream of its own.
+type watcher struct{}
+
+func (watcher) Build(cc any) (balancer.Producer, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		st, err := healthpb.NewHealthClient(cc.(grpc.ClientConnInterface)).Watch(ctx, &healthpb.HealthCheckRequest{Service: "x"})
+		for err == nil {
+			_, err = st.Recv()
+		}
+	}()
+	return nil, func() { cancel(); <-done }
 }
 
 type talliedPicker struct {
