@@ -16,12 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
@@ -92,7 +89,7 @@ var stressConfigs = []string{"",
 // stress is one client's life.
 type stress struct {
 	t                  *testing.T
-	network            *simnet.Network
+	network            stressNetwork
 	cc                 *faultline.ClientConn
 	config             string
 	health             *health.Server
@@ -110,8 +107,11 @@ type stress struct {
 var stressAddrs = []string{"a:1", "b:1", "c:1"}
 
 func newStress(t *testing.T) *stress {
-	s := &stress{t: t, network: simnet.NewNetwork(simnet.Options{}), config: stressConfigs[rand.IntN(len(stressConfigs))],
+	s := &stress{t: t, network: &wires{Network: simnet.NewNetwork(simnet.Options{})}, config: stressConfigs[rand.IntN(len(stressConfigs))],
 		creds: insecure.NewCredentials(), serverCreds: insecure.NewCredentials(), health: health.NewServer()}
+	if rand.IntN(3) == 0 {
+		s.network = &loopback{real: map[string]string{}}
+	}
 	s.health.SetServingStatus("x", healthpb.HealthCheckResponse_SERVING)
 	return s
 }
@@ -146,7 +146,7 @@ func (s *stress) connect() {
 // dial is the client's dialer.
 func (s *stress) dial(ctx context.Context, addr string) (net.Conn, error) {
 	s.reenter()
-	return s.network.Dial(ctx, addr)
+	return s.network.dial(ctx, addr)
 }
 
 func (s *stress) someConfig() string {
@@ -274,46 +274,6 @@ func (s *stress) GetRequestMetadata(ctx context.Context, _ ...string) (map[strin
 	return map[string]string{"authorization": "x"}, nil
 }
 
-// stressHandler answers in all ways.
-type stressHandler struct {
-	testgrpc.UnimplementedTestServiceServer
-}
-
-func whim(ctx context.Context) error {
-	switch rand.IntN(6) {
-	case 0:
-		return status.Error(codes.Unavailable, "down")
-	case 1:
-		select {
-		case <-time.After(time.Duration(rand.IntN(8)) * time.Millisecond):
-		case <-ctx.Done():
-		}
-	case 2:
-		return status.Error(codes.FailedPrecondition, "no")
-	}
-	return nil
-}
-
-func (stressHandler) UnaryCall(ctx context.Context, r *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
-	return &testgrpc.SimpleResponse{Payload: r.Payload}, whim(ctx)
-}
-
-func (stressHandler) FullDuplexCall(st testgrpc.TestService_FullDuplexCallServer) error {
-	for rand.IntN(8) != 0 {
-		if _, err := st.Recv(); err != nil {
-			break
-		}
-		if rand.IntN(2) == 0 {
-			_ = st.SendHeader(metadata.Pairs("h", "1"))
-		}
-		if rand.IntN(2) == 0 {
-			_ = st.Send(&testgrpc.StreamingOutputCallResponse{Payload: &testgrpc.Payload{Body: make([]byte, rand.IntN(3000))}})
-		}
-	}
-	st.SetTrailer(metadata.Pairs("t", "1"))
-	return whim(st.Context())
-}
-
 // serving is a server that runs.
 type serving struct {
 	*faultline.Server
@@ -322,7 +282,7 @@ type serving struct {
 
 // start brings the i-th server up.
 func (s *stress) start(i int) {
-	l, err := s.network.Listen(stressAddrs[i])
+	l, err := s.network.listen(stressAddrs[i])
 	if err != nil {
 		s.t.Error(err)
 		return
@@ -348,19 +308,12 @@ func (s *stress) take(i int) *serving {
 	return srv
 }
 
-var stressAnswers = []peer.Answer{
-	peer.RST(http2.ErrCodeRefusedStream), peer.RST(http2.ErrCodeRefusedStream), peer.RST(http2.ErrCodeCancel), peer.RST(http2.ErrCodeInternal),
-	peer.GoAway(-2, http2.ErrCodeNo, "bye"), peer.GoAway(0, http2.ErrCodeNo, "bye"), peer.GoAway(0, http2.ErrCodeEnhanceYourCalm, "too_many_pings"),
-	peer.Cut(), peer.HangUp(), peer.TrailersOnly(14, "down", "grpc-retry-pushback-ms", "1"), peer.TrailersOnly(0, ""), peer.OK(nil), peer.OK(nil),
-	peer.Silence(), peer.HTML(), peer.BadFrame(),
-}
-
 // episode is the client's life: everything at once, and then nothing is left.
 func (s *stress) episode() {
 	for i := range s.served {
 		s.start(i)
 	}
-	l, err := s.network.Listen(stressAddrs[2])
+	l, err := s.network.listen(stressAddrs[2])
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -424,9 +377,7 @@ func (s *stress) trouble(stop <-chan struct{}) {
 		}
 		switch i := rand.IntN(2); rand.IntN(10) {
 		case 0:
-			for _, c := range s.network.Conns(stressAddrs[rand.IntN(3)]) {
-				c.Cut()
-			}
+			s.network.cut(stressAddrs[rand.IntN(3)])
 		case 1, 2:
 			if srv := s.take(i); srv != nil {
 				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
@@ -450,7 +401,7 @@ func (s *stress) trouble(stop <-chan struct{}) {
 		case 8:
 			s.health.SetServingStatus("x", healthpb.HealthCheckResponse_ServingStatus(1+rand.IntN(2)))
 		case 9:
-			_ = s.network.SetHealth(stressAddrs[rand.IntN(3)], simnet.Health(rand.IntN(2)))
+			s.network.refuse(stressAddrs[rand.IntN(3)], rand.IntN(2) == 0)
 		}
 	}
 }
@@ -570,90 +521,4 @@ func (o *outcome) check(err error) {
 		o.s.t.Errorf("OnFinish was told %v, the program %v", o.told, err)
 	}
 	_ = fmt.Sprint(o.header, o.trailer, o.peer.Addr)
-}
-
-// tallied is round_robin whose picks are counted.
-type tallied struct {
-	balancer.Builder
-	picked, done atomic.Int64
-}
-
-var tally = &tallied{}
-
-func init() {
-	tally.Builder = balancer.Get("round_robin")
-	balancer.Register(tally)
-}
-
-func (*tallied) Name() string { return "stress_tallied" }
-
-func (c *tallied) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.Balancer {
-	return c.Builder.Build(talliedConn{cc, c}, o)
-}
-
-type talliedConn struct {
-	balancer.ClientConn
-	c *tallied
-}
-
-func (cc talliedConn) UpdateState(s balancer.State) {
-	if s.ConnectivityState == connectivity.Ready {
-		s.Picker = talliedPicker{s.Picker, cc}
-	}
-	cc.ClientConn.UpdateState(s)
-}
-
-// NewSubConn has a connection that is ready watched by a producer.
-func (cc talliedConn) NewSubConn(addrs []resolver.Address, o balancer.NewSubConnOptions) (sc balancer.SubConn, err error) {
-	told, end := o.StateListener, func() {}
-	o.StateListener = func(st balancer.SubConnState) {
-		if end(); st.ConnectivityState == connectivity.Ready {
-			_, end = sc.GetOrBuildProducer(watcher{})
-		}
-		told(st)
-	}
-	sc, err = cc.ClientConn.NewSubConn(addrs, o)
-	return sc, err
-}
-
-// watcher is a producer that has a stream of its own.
-type watcher struct{}
-
-func (watcher) Build(cc any) (balancer.Producer, func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		st, err := healthpb.NewHealthClient(cc.(grpc.ClientConnInterface)).Watch(ctx, &healthpb.HealthCheckRequest{Service: "x"})
-		for err == nil {
-			_, err = st.Recv()
-		}
-	}()
-	return nil, func() { cancel(); <-done }
-}
-
-type talliedPicker struct {
-	balancer.Picker
-	cc talliedConn
-}
-
-func (p talliedPicker) Pick(i balancer.PickInfo) (balancer.PickResult, error) {
-	res, err := p.Picker.Pick(i)
-	if err != nil {
-		return res, err
-	}
-	p.cc.c.picked.Add(1)
-	last := res.Done
-	var once atomic.Bool
-	res.Done = func(i balancer.DoneInfo) {
-		if once.Swap(true) {
-			panic("a pick was told done twice")
-		}
-		p.cc.c.done.Add(1)
-		p.cc.ResolveNow(resolver.ResolveNowOptions{})
-		if last != nil {
-			last(i)
-		}
-	}
-	return res, nil
 }
