@@ -256,6 +256,7 @@ func TestServeHTTPRefuses(t *testing.T) {
 		text            string
 	}{
 		{"PUT", "application/grpc", nil, 405, "", "wire.not-post: the request's method is \"PUT\", gRPC wants POST\n"},
+		{"HEAD", "application/grpc", nil, 405, "", ""},
 		{"POST", "text/html", nil, 415, "", "wire.not-grpc-request: the request's content-type is \"text/html\", want application/grpc\n"},
 		{"POST", "application/grpc", []string{"Grpc-Timeout", "soon"}, 400, "13", ""},
 		{"POST", "application/grpc", nil, 200, "12", ""},

@@ -488,8 +488,10 @@ func (s *ServerStream) answerForeign() {
 	h := h2.Header{Fields: []hpack.Field{
 		{Name: ":status", Value: strconv.Itoa(r.HTTPStatus)},
 		{Name: "content-type", Value: "text/plain; charset=utf-8"},
-		{Name: "content-length", Value: strconv.Itoa(len(text)), Index: hpack.Literal},
 	}}
+	if !r.Bodiless { // with ServeHTTP there is a client of ours in between, which would miss the content
+		h.Fields = append(h.Fields, hpack.Field{Name: "content-length", Value: strconv.Itoa(len(text)), Index: hpack.Literal})
+	}
 	if r.HTTPStatus == http.StatusMethodNotAllowed {
 		h.Fields = append(h.Fields, hpack.Field{Name: "allow", Value: http.MethodPost})
 	}
