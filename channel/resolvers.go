@@ -3,6 +3,10 @@
 package channel
 
 import (
+	"fmt"
+	"net"
+	"strings"
+
 	"google.golang.org/grpc/resolver"
 )
 
@@ -15,6 +19,8 @@ func ownResolver(scheme string) resolver.Builder {
 		return passthroughBuilder{}
 	case "unix", "unix-abstract":
 		return unixBuilder(scheme)
+	case "ipv4", "ipv6":
+		return ipBuilder(scheme)
 	}
 	return nil
 }
@@ -63,6 +69,48 @@ func unixPath(t resolver.Target) string {
 		return t.URL.Path
 	}
 	return t.URL.Opaque
+}
+
+// ipBuilder resolves "ipv4:address[:port][,address[:port]...]" targets, and
+// "ipv6" ones (https://github.com/grpc/grpc/blob/master/doc/naming.md).
+type ipBuilder string
+
+func (b ipBuilder) Scheme() string { return string(b) }
+
+func (b ipBuilder) Build(t resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	all, err := b.addresses(t)
+	if err != nil {
+		return nil, err
+	}
+	_ = cc.UpdateState(resolver.State{Addresses: all})
+	return staticResolver{}, nil
+}
+
+// OverrideAuthority implements resolver.AuthorityOverrider: of several
+// addresses the first is the authority.
+func (b ipBuilder) OverrideAuthority(t resolver.Target) string {
+	all, err := b.addresses(t)
+	if err != nil {
+		return t.Endpoint()
+	}
+	return all[0].Addr
+}
+
+func (b ipBuilder) addresses(t resolver.Target) ([]resolver.Address, error) {
+	var all []resolver.Address
+	for text := range strings.SplitSeq(t.Endpoint(), ",") {
+		host, port, err := splitEndpoint(text)
+		if err != nil {
+			return nil, err
+		}
+		zoneless, _, _ := strings.Cut(host, "%")
+		ip := net.ParseIP(zoneless)
+		if ip == nil || (ip.To4() != nil) != (b == "ipv4") {
+			return nil, fmt.Errorf("%q is no address of %s; expected %s:address:port, and more after commas", host, b, b)
+		}
+		all = append(all, resolver.Address{Addr: net.JoinHostPort(host, port)})
+	}
+	return all, nil
 }
 
 // networkKey is the attribute that names the network of an address.

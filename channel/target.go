@@ -35,7 +35,7 @@ func parseTarget(target string, cfg *Config) (resolver.Target, resolver.Builder,
 		}
 		if u.Scheme != "" && strings.Contains(target, "://") {
 			return resolver.Target{}, nil, badTarget(target,
-				"no resolver for scheme %q; expected dns, passthrough, unix, unix-abstract, or the scheme of a registered resolver", u.Scheme)
+				"no resolver for scheme %q; expected dns, passthrough, unix, unix-abstract, ipv4, ipv6, or the scheme of a registered resolver", u.Scheme)
 		}
 	}
 	scheme := defaultScheme(cfg)
@@ -106,6 +106,8 @@ func checkTarget(target string, t resolver.Target, b resolver.Builder, cfg *Conf
 		if t.Endpoint() == "" && cfg.Dialer == nil {
 			err = fmt.Errorf("empty address; expected passthrough:///host:port")
 		}
+	case ipBuilder:
+		_, err = own.addresses(t)
 	case unixBuilder:
 		if t.URL.Host != "" {
 			err = fmt.Errorf("authority %q; expected %s:path or %s:///absolute/path", t.URL.Host, own, own)

@@ -42,6 +42,10 @@ func TestTargets(t *testing.T) {
 		{"unix:rel/sock", "unix", "rel/sock", "localhost"},
 		{"unix:///tmp/sock", "unix", "tmp/sock", "localhost"},
 		{"unix-abstract:name", "unix-abstract", "name", "localhost"},
+		{"ipv4:127.0.0.1:50051,127.0.0.2", "ipv4", "127.0.0.1:50051,127.0.0.2", "127.0.0.1:50051"},
+		{"ipv4:///127.0.0.1", "ipv4", "127.0.0.1", "127.0.0.1:443"},
+		{"ipv6:[::1]:50051", "ipv6", "[::1]:50051", "[::1]:50051"},
+		{"ipv6:fe80::1", "ipv6", "fe80::1", "[fe80::1]:443"},
 		{"own:///any/thing?q=1", "own", "any/thing", "any%2Fthing"},
 	}
 	for _, tt := range tests {
@@ -75,6 +79,12 @@ func TestBadTargets(t *testing.T) {
 		{"dns://:/host", "bad name server"},
 		{"dns:///%zz", "expected host:port or scheme"},
 		{"passthrough:///", "empty address"},
+		{"ipv4:", "expected host:port"},
+		{"ipv4:localhost:1", "no address of ipv4"},
+		{"ipv4:[::1]:1", "no address of ipv4"},
+		{"ipv4:127.0.0.1:1,", "expected host:port"},
+		{"ipv6:127.0.0.1:1", "no address of ipv6"},
+		{"ipv6:[::1]:99999", "bad port"},
 		{"unix:", "empty path"},
 		{"unix://host/path", "authority"},
 	}

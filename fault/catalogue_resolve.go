@@ -24,7 +24,7 @@ var (
 		ID: "resolve.bad-target", Codes: set(codes.Unknown), By: ByClient,
 		Summary: "the target cannot be understood",
 		Cause:   "The string given to NewClient is no valid target, or its scheme has no registered resolver. A target reads scheme://authority/endpoint; a bare host:port means dns:///host:port. NewClient returns this error at once, no call is made.",
-		Remedy:  "Write the target as dns:///host:port, unix:///path, unix-abstract:name or passthrough:///address, without http:// or https://. A custom scheme must be registered (resolver.Register, or the option WithResolvers) before NewClient.",
+		Remedy:  "Write the target as dns:///host:port, unix:///path, unix-abstract:name, ipv4:address:port or passthrough:///address, without http:// or https://. A custom scheme must be registered (resolver.Register, or the option WithResolvers) before NewClient.",
 		Spec:    naming + "#name-syntax", Rooms: rooms("channel"),
 	})
 	ResolveBadServiceConfig = entry(Entry{
