@@ -27,8 +27,13 @@ import (
 //
 // So nothing is decided twice, and what is slower is the crossing alone.
 
-// httpWindow is how much of an answer may wait for net/http, in bytes.
-const httpWindow = 256 << 10
+const (
+	// httpWindow is how much of an answer may wait for net/http, in bytes.
+	httpWindow = 256 << 10
+	// httpHeaders is what an answer's header section may have, in bytes: it is
+	// the handler's own, and what the client takes is known to net/http alone.
+	httpHeaders = 16 << 20
+)
 
 // ServeHTTP implements http.Handler for requests over HTTP/2. Requests over
 // HTTP/1 are answered 505. The handler's context has the values of the
@@ -55,11 +60,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(c.serveHTTP)
-	conn := h2.NewClient(near, h2.Config{StreamWindow: httpWindow}, x)
+	conn := h2.NewClient(near, h2.Config{StreamWindow: httpWindow, MaxHeaderListSize: httpHeaders}, x)
 	wg.Go(func() { _ = conn.Run() })
 	defer wg.Wait()
 	defer conn.Close(h2.NoError, "") // after what was written, such as RST_STREAM
-	if err := conn.Open(&x.Stream, h2.Header{Fields: requestFields(r)}, nil, false, nil); err != nil {
+	switch err := conn.Open(&x.Stream, h2.Header{Fields: requestFields(r)}, nil, false, nil); err {
+	case nil:
+	case h2.ErrHeaderList:
+		x.refuse(headersTooLarge())
+		return
+	default:
 		x.refuse(fault.ServerDraining.New(fault.Args{Side: fault.Local, Processed: fault.No, Cause: err}))
 		return
 	}
@@ -286,8 +296,12 @@ func (x *exchange) broken(err error) bool {
 	if x.started {
 		return false
 	}
-	switch err.(type) {
+	switch err := err.(type) {
 	case *h2.GoAwayError:
+		if err.Code == h2.EnhanceYourCalm { // it has seen nothing else yet
+			x.refuse(headersTooLarge())
+			break
+		}
 		x.refuse(fault.ServerDraining.New(fault.Args{Side: fault.Local, Processed: fault.No}))
 	case *h2.ConnError:
 		x.refuse(fault.ServerStopped.New(fault.Args{Side: fault.Local, Processed: fault.Maybe}))
@@ -295,6 +309,13 @@ func (x *exchange) broken(err error) bool {
 		return false
 	}
 	return true
+}
+
+// headersTooLarge is the fault of a request whose headers the server does not
+// even read. With less too much wire answers.
+func headersTooLarge() *fault.Fault {
+	return fault.HTTP2HeaderList.Newf(fault.Args{Side: fault.Remote, Processed: fault.No, Evidence: &fault.Evidence{Option: "MaxHeaderListSize"}},
+		"the request's header section is far larger than this server's limit MaxHeaderListSize")
 }
 
 // refuse answers in the handler's place.

@@ -261,6 +261,8 @@ func TestServeHTTPRefuses(t *testing.T) {
 		{"POST", "application/grpc", []string{"Grpc-Timeout", "soon"}, 400, "13", ""},
 		{"POST", "application/grpc", nil, 200, "12", ""},
 		{"POST", "application/grpc", []string{"X-Bin", "!"}, 200, "13", ""},
+		{"POST", "application/grpc", []string{"X-Large", strings.Repeat("x", 100<<10)}, 200, "13", ""},
+		{"POST", "application/grpc", []string{"X-Far-Too-Large", strings.Repeat("x", 900<<10)}, 200, "13", ""},
 	} {
 		req, _ := http.NewRequest(tc.method, h.URL+"/no.Such/Method", http.NoBody)
 		req.Header.Set("Content-Type", tc.content)
@@ -277,6 +279,34 @@ func TestServeHTTPRefuses(t *testing.T) {
 		if res.StatusCode != tc.status || res.Header.Get("Grpc-Status") != tc.code || string(text) != tc.text || err != nil {
 			t.Errorf("%s %s: %v %q, %v", tc.method, tc.content, res, text, err)
 		}
+		if len(tc.header) > 0 && len(tc.header[1]) > 64<<10 && !strings.HasPrefix(res.Header.Get("Grpc-Message"), "http2.header-list: ") {
+			t.Errorf("%s: %q", tc.header[0], res.Header.Get("Grpc-Message"))
+		}
+	}
+}
+
+// TestServeHTTPLargeTrailer: what a handler sends is not held against limits for
+// what this server takes.
+func TestServeHTTPLargeTrailer(t *testing.T) {
+	large := strings.Repeat("x", 300<<10)
+	r := newRig(t, Config{}, &testService{duplex: func(s testpb.TestService_FullDuplexCallServer) error {
+		s.SetTrailer(metadata.Pairs("x-large", large))
+		return s.Send(&testpb.StreamingOutputCallResponse{})
+	}})
+	_, h := overHTTP(t, r, false)
+	tr := &http.Transport{Protocols: new(http.Protocols), MaxResponseHeaderBytes: 1 << 20}
+	tr.Protocols.SetUnencryptedHTTP2(true)
+	defer tr.CloseIdleConnections()
+	req, _ := http.NewRequest("POST", h.URL+duplex, http.NoBody)
+	req.Header.Set("Content-Type", "application/grpc")
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(io.Discard, res.Body)
+	res.Body.Close()
+	if res.Trailer.Get("Grpc-Status") != "0" || res.Trailer.Get("X-Large") != large || err != nil {
+		t.Errorf("grpc-status %q, %d bytes of the trailer, %v", res.Trailer.Get("Grpc-Status"), len(res.Trailer.Get("X-Large")), err)
 	}
 }
 
