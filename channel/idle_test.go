@@ -223,3 +223,28 @@ func TestCloseWaitsForSleep(t *testing.T) {
 		}
 	})
 }
+
+// A call that begins to wait for the service config in the moment in which the
+// channel goes idle begins another session.
+func TestIdleAsCallBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, f := &hand{}, &farm{serve: goodPeer}
+		c := newChannel(t, "hand:///x", Config{Dialer: f.dial, Resolvers: []resolver.Builder{h.builder()}})
+		known := make(chan error)
+		go func() { known <- c.WaitForConfig(t.Context()) }()
+		synctest.Wait()
+		c.mu.Lock() // lookForCalls spares calls that it sees: this one it did not
+		old := c.live
+		c.sleepLocked()
+		c.mu.Unlock()
+		old.close()
+		synctest.Wait()
+		wantState(t, c, connectivity.Connecting)
+		if err := h.cc.UpdateState(h.addrs("a")); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-known; err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -108,9 +108,10 @@ func (c *Channel) sleepLocked() {
 	c.live = nil
 	c.stages.resolved(false)
 	c.cause.Store(nil)
-	if c.config.Swap(nil) != nil {
-		c.configured = make(chan struct{})
+	if c.config.Swap(nil) == nil {
+		close(c.configured) // who has just begun to wait for this session's begins another
 	}
+	c.configured = make(chan struct{})
 	c.publishLocked(connectivity.Idle, startPicker{c})
 }
 
