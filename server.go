@@ -192,6 +192,7 @@ func ChainStreamInterceptor(is ...grpc.StreamServerInterceptor) ServerOption {
 }
 
 // StatsHandler adds an observer of calls and connections. Nil is ignored.
+// HandleConn must not stop the server, which waits for it; HandleRPC may.
 func StatsHandler(h stats.Handler) ServerOption {
 	return serverOption(func(s *serverSettings) {
 		if h != nil {
@@ -313,7 +314,7 @@ func PeersIn(prefixes ...netip.Prefix) func(*peer.Peer) bool { return server.Pee
 // It also gets what callers must not see: panics, errors that are no status,
 // failed handshakes. These go to slog.Default() without this option, which is
 // off by default in all other respects. The logger's handler runs on the
-// goroutines of calls and connections: it must not wait for calls of this server.
+// goroutines of calls and connections: it must not wait for these, as Stop does.
 func Logger(l *slog.Logger) ServerOption {
 	return serverOption(func(s *serverSettings) { s.cfg.Logger = l })
 }
