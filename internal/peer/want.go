@@ -112,6 +112,11 @@ func (p *Peer) findLocked(w wish) (f Frame, found bool, err error) {
 
 func (p *Peer) removeLocked(i int) {
 	p.queued -= p.queue[i].size()
+	if i == 0 { // as nearly always, and the queue may be long
+		p.queue[0] = Frame{}
+		p.queue = p.queue[1:]
+		return
+	}
 	p.queue = slices.Delete(p.queue, i, i+1)
 }
 
