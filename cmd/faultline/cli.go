@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -123,8 +124,11 @@ func newHelp(root *cobra.Command) *cobra.Command {
 // known finds a first word that is no command, before cobra finds fault with
 // the flags behind it.
 func known(root *cobra.Command, args []string) error {
-	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+	if len(args) == 0 {
 		return nil
+	}
+	if strings.HasPrefix(args[0], "-") {
+		return flagFirst(root, args[0])
 	}
 	var names []string
 	for _, c := range root.Commands() {
@@ -142,8 +146,24 @@ func known(root *cobra.Command, args []string) error {
 	hint := ""
 	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
 		hint = fmt.Sprintf("; did you mean %q?", near[0])
+	} else if strings.Contains(args[0], ":") {
+		hint = "; the target comes behind it"
 	}
 	return usagef("there is no command %q, want one of %s%s (faultline --help explains them)", args[0], strings.Join(names, ", "), hint)
+}
+
+// flagFirst finds a flag of a command in front of it, which is grpcurl's order.
+func flagFirst(root *cobra.Command, arg string) error {
+	name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+	if root.Flags().Lookup(name) != nil || slices.Contains([]string{"", "h", "help", "v", "version"}, name) {
+		return nil
+	}
+	for _, c := range root.Commands() {
+		if f := c.Flags(); f.Lookup(name) != nil || len(name) == 1 && f.ShorthandLookup(name) != nil {
+			return usagef("%s stands in front of the command, want the command first, such as call, list or describe, and then its flags (faultline --help explains them)", arg)
+		}
+	}
+	return nil
 }
 
 // badFlag says which flags there are.

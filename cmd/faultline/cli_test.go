@@ -43,6 +43,9 @@ func TestBadInput(t *testing.T) {
 	}{
 		{"frobnicate", 2, `there is no command "frobnicate", want one of call, completion, demo, describe, doctor, explain, list, serve, version (faultline --help explains them)`},
 		{"serv --bogus", 2, `there is no command "serv", want one of call, completion, demo, describe, doctor, explain, list, serve, version; did you mean "serve"? (faultline --help explains them)`},
+		{"-plaintext localhost:50051 list", 2, `-plaintext stands in front of the command, want the command first, such as call, list or describe, and then its flags (faultline --help explains them)`},
+		{"-d x localhost:50051 a.B/C", 2, `-d stands in front of the command, want the command first, such as call, list or describe, and then its flags (faultline --help explains them)`},
+		{"localhost:50051 list", 2, `there is no command "localhost:50051", want one of call, completion, demo, describe, doctor, explain, list, serve, version; the target comes behind it (faultline --help explains them)`},
 		{"help frobnicate", 2, `there is no command "frobnicate", want one of call, completion, demo, describe, doctor, explain, list, serve, version (faultline --help explains them)`},
 		{"help demo serve", 2, `help: unexpected argument "serve", want one command`},
 		{"--bogus", 2, `faultline: unknown flag: --bogus, want one of --help, --version (faultline --help explains them)`},
@@ -115,7 +118,7 @@ func TestHelp(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	for _, args := range []string{"version", "--version"} {
+	for _, args := range []string{"version", "--version", "-v"} {
 		status, stdout, stderr := invoke(t, args)
 		if status != 0 || stderr != "" || !regexp.MustCompile(`^faultline \d+\.\d+\.\d+\S* \(go\S+, \w+/\w+\)\n$`).MatchString(stdout) {
 			t.Errorf("%s: status %d, stdout %q, stderr %q", args, status, stdout, stderr)

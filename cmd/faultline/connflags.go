@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/faultline-rpc/faultline"
@@ -46,7 +47,7 @@ type connFlags struct {
 	userAgent                                string
 	headers, rpcHeaders, reflectHeaders      []string
 	expand                                   bool
-	timeout, connectTimeout                  seconds
+	timeout, connectTimeout, keepalive       seconds
 	maxMessage                               size
 	asked                                    atomic.Bool // a server asked for a client certificate
 }
@@ -85,6 +86,7 @@ func (f *connFlags) add(cmd *cobra.Command) {
 
 // addRPC adds what calls to the method alone have.
 func (f *connFlags) addRPC(cmd *cobra.Command) {
+	cmd.Flags().Var(&f.keepalive, "keepalive-time", "send a PING when the connection was quiet for this `time`, at least 10s, and end it if none comes back")
 	cmd.Flags().StringArrayVar(&f.rpcHeaders, "rpc-header", nil, "metadata, as `'name: value'`, to send to the method only")
 }
 
@@ -129,6 +131,9 @@ func (f *connFlags) dial(text string, sink event.Sink) (*faultline.ClientConn, e
 	}
 	if f.authority != "" {
 		opts = append(opts, faultline.WithAuthority(f.authority))
+	}
+	if f.keepalive > 0 {
+		opts = append(opts, faultline.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Duration(f.keepalive), Timeout: time.Duration(f.keepalive)}))
 	}
 	if f.noProxy {
 		opts = append(opts, faultline.WithNoProxy())

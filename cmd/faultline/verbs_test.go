@@ -208,6 +208,7 @@ func TestCallBadInput(t *testing.T) {
 		{"", []string{"call", "--rpc-header", "x", addr, unary}, `call: --rpc-header "x" is no header, .*`},
 		{"", []string{"call", "--plaintext", "--reflect-header", "x", addr, unary}, `call: --reflect-header "x" is no header, .*`},
 		{"", []string{"call", "--timeout", "soon", addr, unary}, `call: invalid argument "soon" for "--timeout" flag: want a time above 0 such as 5s or 250ms, or a number of seconds .*`},
+		{"", []string{"call", "-keepalive-time", "0", addr, unary}, `call: invalid argument "0" for "--keepalive-time" flag: .*`},
 		{"", []string{"call", "--timeout", "-1", addr, unary}, `call: invalid argument "-1" for "--timeout" flag: .*`},
 		{"", []string{"call", "--max-msg-size", "9GiB", addr, unary}, `call: invalid argument "9GiB" for "--max-msg-size" flag: want a number of bytes from 1 to 2147483647, .*`},
 		{"", []string{"call", "--format", "text", addr, unary}, `call: --format "text" is not supported, want json`},
