@@ -153,13 +153,18 @@ func (c *Conn) receiving(id uint32, typ frame.Type) (*Stream, *ConnError) {
 	if typ != frame.Data {
 		return nil, violation(codeClosed, "%v on stream %d, which is closed", typ, id)
 	}
-	if err := c.wasteful(10, "DATA on a closed stream"); err != nil {
-		return nil, err
+	return nil, c.rebuff(id, codeClosed, "DATA on a closed stream")
+}
+
+// rebuff answers what came on a closed stream by RST_STREAM.
+func (c *Conn) rebuff(id uint32, code Code, reason string) *ConnError {
+	if err := c.wasteful(10, reason); err != nil {
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.resets.add(id)
-	return nil, c.replyResetLocked(id, codeClosed)
+	return c.replyResetLocked(id, code)
 }
 
 // idleLocked reports whether no stream id was ever opened.
@@ -308,12 +313,15 @@ func (c *Conn) condemnID(id uint32, err *StreamError) *ConnError {
 	c.mu.Lock()
 	s := c.streams.get(id)
 	idleStream := c.idleLocked(id)
+	ours := c.resets.has(id) || c.server && id > c.life.lastGoAway
 	c.mu.Unlock()
 	switch {
 	case s != nil:
 		return c.condemn(s, id, err)
 	case idleStream:
 		return violation(err.Code, "%s", err.Reason)
+	case ours: // it was under way when we reset the stream
+		return c.wasteful(10, err.Reason)
 	}
-	return c.wasteful(10, err.Reason)
+	return c.rebuff(id, err.Code, err.Reason)
 }

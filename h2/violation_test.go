@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"golang.org/x/net/http2"
 
@@ -191,6 +192,36 @@ func TestServerStreamErrors(t *testing.T) {
 				d.p.SendData(1, []byte("late"), true)
 				d.p.SendRST(1, http2.ErrCodeCancel)
 				d.p.SendWindowUpdate(1, 1)
+				d.alive(3)
+			})
+		})
+	}
+}
+
+// What breaks a rule on a stream that both sides have ended is answered there,
+// once.
+func TestServerClosedStreamErrors(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		code http2.ErrCode
+		do   func(p *peer.T)
+	}{
+		{"DATA", http2.ErrCodeStreamClosed, func(p *peer.T) { p.SendData(1, []byte("x"), false) }},
+		{"PRIORITY of 4 bytes", http2.ErrCodeFrameSize, func(p *peer.T) { p.SendFrame(http2.FramePriority, 0, 1, make([]byte, 4)) }},
+		{"PRIORITY on itself", http2.ErrCodeProtocol, func(p *peer.T) { p.SendFrame(http2.FramePriority, 0, 1, []byte{0, 0, 0, 1, 0}) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				d := server(t, Config{})
+				d.p.SendRequest(1, true, "/a")
+				if err := d.last().WriteHeader(head(":status", "200"), true); err != nil {
+					t.Fatal(err)
+				}
+				d.p.WantTrailers(1, ":status", "200")
+				tt.do(d.p)
+				d.p.WantRST(1, tt.code)
+				tt.do(d.p)
+				d.p.WantQuiet(time.Second)
 				d.alive(3)
 			})
 		})
