@@ -74,6 +74,12 @@ func (cc *ClientConn) Invoke(ctx context.Context, method string, args, reply any
 
 // NewStream begins a streaming call. To release its resources, receive until
 // an error, cancel ctx, or close the client.
+//
+// One goroutine may send while another receives and others ask for Header,
+// Trailer and Context. OnFinish and stats handlers run before RecvMsg returns
+// the outcome: they may use the client, and OnFinish the stream's Header, Trailer
+// and Context, but they must not send or receive on that stream, which waits for
+// them.
 func (cc *ClientConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	return cc.caller.NewStream(ctx, desc, method, opts...)
 }
