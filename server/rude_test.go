@@ -112,7 +112,11 @@ func manner(c context.Context, strays *sync.WaitGroup, mode int32, act func()) e
 		act()
 		panic(c)
 	case 9:
-		context.AfterFunc(c, act)
+		strays.Add(1) // the context ends, if not before then with the call
+		context.AfterFunc(c, func() {
+			defer strays.Done()
+			act()
+		})
 		act()
 	}
 	return nil
