@@ -55,7 +55,7 @@ func (c *call) ask(ctx context.Context, p *channel.Picked, creds credentials.Per
 		if err := credentials.CheckSecurityLevel(p.Security, credentials.PrivacyAndIntegrity); err != nil {
 			ev, _ := c.observed()
 			return nil, fault.CallInsecureCredentials.Newf(fault.Args{Side: fault.Local, Processed: fault.No, Evidence: ev, Cause: err},
-				"%T must not be sent over this connection: %v", creds, err)
+				"cannot send secure credentials on an insecure connection: %T %v", creds, err)
 		}
 	}
 	values, err := creds.GetRequestMetadata(ctx, uri)
