@@ -63,7 +63,7 @@ var (
 	WireIllegalMetadata = entry(Entry{
 		ID: "wire.illegal-metadata", Codes: set(codes.Internal), By: ByBoth,
 		Summary: "this program's metadata has a name or value that may not be sent",
-		Cause:   "Metadata names consist of 0-9 a-z _ - . and values without -bin of printable ASCII. The program, an interceptor or its credentials set something else, so nothing was sent. Names that belong to the transport (a colon first, content-type, te, grpc-timeout and the like) are not refused but left out.",
+		Cause:   "Metadata names consist of 0-9 a-z _ - . and values without -bin of printable ASCII. The program, an interceptor or its credentials set something else, so nothing was sent. Names that are gRPC's own (grpc-timeout, grpc-encoding, grpc-status, grpc-message, or with a colon first) are refused as well; those that programs receive and pass on (:authority, content-type, user-agent, te and the like) are left out.",
 		Remedy:  "The evidence names the field. For values with other characters or bytes use a name that ends in -bin. Do not copy incoming metadata wholesale into outgoing calls: choose the fields to forward.",
 		Spec:    protocol + "#requests", Rooms: rooms("wire", "call", "server"),
 	})

@@ -17,11 +17,11 @@ import (
 // in alphabetical order so that equal metadata makes equal header blocks.
 // Values of keys that end in "-bin" are encoded as unpadded base64.
 //
-// Names that belong to the transport are skipped: programs that pass on the
-// metadata they received have them in it, and grpc-go skips them too. An
-// illegal name, or a value that is not printable ASCII, is refused with a
-// *fault.Fault wire.illegal-metadata, which names the key and never the value;
-// dst is then of no use. The fault says "not processed", which holds for a
+// Names of the transport that programs find in what they receive, from here or
+// over HTTP, and pass on are skipped, as grpc-go skips them. A name that is
+// gRPC's own, an illegal one, or a value that is not printable ASCII is refused
+// with a *fault.Fault wire.illegal-metadata, which names the key and never the
+// value; dst is then of no use. The fault says "not processed", which holds for a
 // request's metadata; a server that sends its own must say what it knows.
 func AppendMetadata(dst []hpack.Field, md metadata.MD) ([]hpack.Field, error) {
 	if len(md) == 0 {
@@ -41,6 +41,9 @@ func AppendMetadata(dst []hpack.Field, md metadata.MD) ([]hpack.Field, error) {
 		if transportName(name) {
 			continue
 		}
+		if what = reservedName(name); what != "" {
+			return nil, illegal(k, what)
+		}
 		binary := strings.HasSuffix(name, "-bin")
 		for _, v := range md[k] {
 			if binary {
@@ -56,7 +59,7 @@ func AppendMetadata(dst []hpack.Field, md metadata.MD) ([]hpack.Field, error) {
 
 // checkName returns the name in lower case. What is not empty says what is
 // wrong with it. PROTOCOL-HTTP2: "Header-Name -> 1*( %x30-39 / %x61-7A / "_" /
-// "-" / ".")". Pseudo-header fields pass: they are skipped.
+// "-" / ".")". Pseudo-header fields pass.
 func checkName(k string) (name, what string) {
 	if k == "" {
 		return "", "the name is empty"
@@ -97,24 +100,41 @@ func illegal(key, what string) error {
 		"metadata key %q: %s", key, what)
 }
 
-// transportName reports whether a name belongs to the transport and is never
-// sent for the program. The first group is what grpc-go skips. In the second,
-// "host" would contradict :authority, "content-length" the framing,
-// grpc-accept-encoding would announce another program's compressors, and a
-// trail is what servers say of a failure, when they know who asks. The third
-// is what RFC 9113 section 8.2.2 forbids. Other names that start with "grpc-"
-// pass as in grpc-go: grpc-trace-bin and grpc-previous-rpc-attempts live there.
+// transportName reports whether a name belongs to the transport, in a place
+// where a program may have met it. The first group is what servers show to
+// handlers. In the second, "host" would contradict :authority, "content-length"
+// the framing, and a trail is what servers say of a failure, when they know who
+// asks. The third is what RFC 9113 section 8.2.2 forbids.
 func transportName(name string) bool {
-	if name[0] == ':' {
-		return true
-	}
 	switch name {
-	case "content-type", "user-agent", "te", "grpc-message-type", "grpc-encoding", "grpc-message", "grpc-status", "grpc-timeout":
+	case ":authority", "content-type", "user-agent", "grpc-accept-encoding":
 		return true
-	case "host", "content-length", "grpc-accept-encoding", fault.TrailKey:
+	case "te", "host", "content-length", fault.TrailKey:
 		return true
 	}
 	return connectionSpecific(name)
+}
+
+// reservedName says why a name can only be a mistake: no library shows it to a
+// program, and what is meant is done in another way (PROTOCOL-HTTP2, "Reserved"
+// and the headers of Call-Definition, Response-Headers and Trailers). Others
+// that start with "grpc-" pass as in grpc-go: grpc-trace-bin and
+// grpc-previous-rpc-attempts live there.
+func reservedName(name string) string {
+	switch name {
+	case "grpc-timeout":
+		return "the name is gRPC's own; give the context a deadline"
+	case "grpc-encoding":
+		return "the name is gRPC's own; choose a compressor for the call"
+	case "grpc-status", "grpc-message":
+		return "the name is gRPC's own; return a status from the handler"
+	case "grpc-message-type":
+		return "the name is gRPC's own"
+	}
+	if name[0] == ':' {
+		return "the name is that of a pseudo-header field, which only HTTP/2 sets"
+	}
+	return ""
 }
 
 // connectionSpecific reports the fields that RFC 9113 section 8.2.2 forbids.
