@@ -77,7 +77,7 @@ func TestCallbacksCallBack(t *testing.T) {
 			c, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
 			_, _ = cc.EmptyCall(c, &testpb.Empty{})
-			<-s.done
+			r.GracefulStop() // for the call's last words too
 		})
 	}
 }
