@@ -160,10 +160,10 @@ func (c *Channel) RetryThrottling() *RetryThrottling {
 // Pick, which says so.
 func (c *Channel) WaitForConfig(ctx context.Context) error {
 	for c.config.Load() == nil {
-		c.start()
 		c.mu.Lock()
-		first := c.configured
+		first := c.configured // before start: if the session ends meanwhile, that closes it
 		c.mu.Unlock()
+		c.start()
 		if !c.await(ctx, first) {
 			return c.interrupted(ctx)
 		}

@@ -107,7 +107,11 @@ func checkTarget(target string, t resolver.Target, b resolver.Builder, cfg *Conf
 			err = fmt.Errorf("empty address; expected passthrough:///host:port")
 		}
 	case ipBuilder:
-		_, err = own.addresses(t)
+		if t.URL.Host != "" {
+			err = fmt.Errorf("authority %q; expected %s:address:port", t.URL.Host, own)
+		} else {
+			_, err = own.addresses(t)
+		}
 	case unixBuilder:
 		if t.URL.Host != "" {
 			err = fmt.Errorf("authority %q; expected %s:path or %s:///absolute/path", t.URL.Host, own, own)

@@ -85,6 +85,7 @@ func TestBadTargets(t *testing.T) {
 		{"ipv4:127.0.0.1:1,", "expected host:port"},
 		{"ipv6:127.0.0.1:1", "no address of ipv6"},
 		{"ipv6:[::1]:99999", "bad port"},
+		{"ipv4://127.0.0.1:50051", "authority"},
 		{"unix:", "empty path"},
 		{"unix://host/path", "authority"},
 	}
