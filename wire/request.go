@@ -33,8 +33,8 @@ type RequestHead struct {
 	// :authority, content-type, user-agent and grpc-accept-encoding. It is
 	// shared by all calls whose header section is the same: never change it.
 	MD metadata.MD
-	// WireSize is the section's size in bytes as it came, compressed; 0 where
-	// net/http read it.
+	// WireSize is the section's size in bytes as it came, compressed; where
+	// net/http read it, as it was passed on.
 	WireSize int
 	// Refusal is set if the request must be refused before any interceptor.
 	Refusal *Refusal
