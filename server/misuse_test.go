@@ -175,11 +175,9 @@ func TestReceiveFailsWhileTheHandlerReturns(t *testing.T) {
 	seen := new(countEnds)
 	r := newRig(t, Config{MaxRecvMsgSize: 10, StatsHandlers: []stats.Handler{seen}}, &testService{
 		duplex: func(s testpb.TestService_FullDuplexCallServer) error {
-			failing := make(chan struct{})
 			left.Go(func() {
 				for {
 					if _, err := s.Recv(); err != nil {
-						close(failing)
 						return
 					}
 				}

@@ -76,7 +76,9 @@ func TestCallbacksCallBack(t *testing.T) {
 			cc := r.stub()
 			c, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
-			_, _ = cc.EmptyCall(c, &testpb.Empty{})
+			if _, _ = cc.EmptyCall(c, &testpb.Empty{}); c.Err() != nil {
+				t.Error("the call hangs")
+			}
 			r.GracefulStop() // for the call's last words too
 		})
 	}

@@ -221,9 +221,11 @@ func (s *serverStream) SendMsg(m any) error {
 		return s.fail(k.own(err))
 	}
 	defer buf.Free()
-	if err := s.send(buf.B); err == errReturned { // which decides how the call ends
+	switch err := s.send(buf.B); err {
+	case nil:
+	case errReturned: // what the handler returned is how the call ends
 		return (*transportStream)(k.ctx).misuse("SendMsg: the handler has returned")
-	} else if err != nil {
+	default:
 		return s.fail(err)
 	}
 	if k.conn.srv.journal != nil {
