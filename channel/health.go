@@ -76,25 +76,28 @@ func (s *Subchannel) RegisterHealthListener(f func(balancer.SubConnState)) {
 		tell(balancer.SubConnState{ConnectivityState: connectivity.Ready})
 		return
 	}
-	w := &healthWatch{s: s, service: *sc.Health, tell: tell}
+	w := &healthWatch{s: s, link: s.ready.Load(), service: *sc.Health, tell: tell}
 	go w.run(ctx)
 }
 
 // healthWatch follows the health of one connection.
 type healthWatch struct {
 	s       *Subchannel
+	link    *link // the connection
 	service string
 	tell    func(balancer.SubConnState)
 	state   connectivity.State // as told last
 }
 
-// run makes the call, and again with backoff whenever it ends.
+// run makes the call, and again whenever it ends: at once if it brought an
+// answer, else with backoff.
 func (w *healthWatch) run(ctx context.Context) {
 	for failures := 0; ; failures++ {
+		answered := false
 		w.enter(ctx, connectivity.Connecting, nil)
 		end := w.s.Background()
 		err := w.s.c.cfg.HealthCheck(ctx, w.s, w.service, func(state connectivity.State, err error) {
-			failures = 0
+			answered = true
 			if state != connectivity.Ready {
 				state = connectivity.TransientFailure
 			}
@@ -109,6 +112,13 @@ func (w *healthWatch) run(ctx context.Context) {
 			err = errors.New("the health call ended")
 		}
 		w.enter(ctx, connectivity.TransientFailure, err)
+		if w.s.ready.Load() != w.link {
+			return // the end of the connection, which ctx is about to follow
+		}
+		if answered && ctx.Err() == nil {
+			failures = -1 // "the next attempt will occur immediately"
+			continue
+		}
 		pause := time.NewTimer(backoffDelay(w.s.c.cfg.Backoff, failures, rand.Float64()))
 		select {
 		case <-pause.C:

@@ -167,7 +167,8 @@ func TestHealthUnasked(t *testing.T) {
 	}
 }
 
-// Failing health calls are repeated with backoff, counted anew after an answer.
+// Failing health calls are repeated with backoff, and at once after an answer
+// (gRFC A17), upon which the backoff is counted anew.
 func TestHealthBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, k := &farm{serve: goodPeer}, &clinic{}
@@ -194,13 +195,24 @@ func TestHealthBackoff(t *testing.T) {
 		}
 		k.of("x") <- errServing
 		mustPick(t, c)
+		before, _ := k.seen()
 		k.of("x") <- errCustom
 		synctest.Wait()
-		before, _ := k.seen()
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
+		wantState(t, c, connectivity.Connecting)
 		if calls, _ := k.seen(); len(calls) != len(before)+1 {
-			t.Errorf("not counted anew: %d calls after %d", len(calls), len(before))
+			t.Errorf("after an answer the call is not made again at once: %d calls after %d", len(calls), len(before))
+		}
+		for i, after := range []time.Duration{2 * time.Second, 3 * time.Second} { // counted anew
+			k.of("x") <- errCustom
+			synctest.Wait()
+			if calls, _ := k.seen(); len(calls) != len(before)+1+i {
+				t.Errorf("called again without a pause")
+			}
+			time.Sleep(after)
+			synctest.Wait()
+			if calls, _ := k.seen(); len(calls) != len(before)+2+i {
+				t.Errorf("not counted anew: %d calls after %d", len(calls), len(before))
+			}
 		}
 	})
 }
