@@ -5,6 +5,7 @@ package channel
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/keepalive"
@@ -48,6 +49,7 @@ type pulse struct {
 	activity uint64    // the connection's, when last looked at
 	heard    time.Time // when activity last had changed
 	pinged   time.Time // when the ping was sent that is not answered; zero if none
+	dormant  bool      // a ping is due that has to wait for a stream
 }
 
 // beat is what a pulse asks for.
@@ -63,6 +65,7 @@ const (
 // look again.
 func (p *pulse) step(now time.Time, activity uint64, streams int) (beat, time.Duration) {
 	tick := p.every / keepaliveTicks
+	p.dormant = false
 	if activity != p.activity || p.heard.IsZero() {
 		p.activity, p.heard, p.pinged = activity, now, time.Time{}
 		return rest, tick
@@ -78,6 +81,7 @@ func (p *pulse) step(now time.Time, activity uint64, streams int) (beat, time.Du
 		return rest, min(left, tick)
 	}
 	if streams == 0 && !p.always {
+		p.dormant = true
 		return rest, tick // dormant: servers count such pings as abuse (gRFC A9)
 	}
 	p.pinged = now
@@ -91,6 +95,8 @@ type keeper struct {
 	mu    sync.Mutex
 	p     pulse       // guarded by mu
 	timer *time.Timer // guarded by mu; nil after stop
+
+	dormant atomic.Bool // p.dormant, for calls to see
 }
 
 // keepAlive begins to watch the connection, if the channel is to.
@@ -108,14 +114,27 @@ func (l *link) keepAlive() {
 	l.keeper.Store(k)
 }
 
-func (k *keeper) look() {
-	activity, streams := k.l.conn.Activity(), k.l.conn.Active()
+func (k *keeper) look() { k.beat(k.l.conn.Activity(), k.l.conn.Active()) }
+
+// wake is told that a call is about to use the connection. After dormancy the
+// ping goes before it: "if a new stream is created and there has been greater
+// than 'keepalive time' since the last read byte, then a keepalive PING should
+// be sent (ideally before the HEADERS frame)" (gRFC A8).
+func (k *keeper) wake() {
+	if k != nil && k.dormant.Load() {
+		k.beat(k.l.conn.Activity(), k.l.conn.Active()+1)
+	}
+}
+
+// beat does what the pulse asks for.
+func (k *keeper) beat(activity uint64, streams int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.timer == nil {
 		return
 	}
 	do, wait := k.p.step(time.Now(), activity, streams)
+	k.dormant.Store(k.p.dormant)
 	switch do {
 	case dead:
 		k.timer = nil

@@ -164,6 +164,7 @@ func (c *Channel) await(ctx context.Context, what <-chan struct{}) bool {
 }
 
 func (l *link) picked(res balancer.PickResult) Picked {
+	l.keeper.Load().wake()
 	return Picked{Conn: l.conn, Sub: l.sub, Peer: &l.peer, Authority: l.sub.c.serverName(l.addr),
 		Security: l.peer.AuthInfo, Done: res.Done, Metadata: res.Metadata, link: l}
 }
