@@ -115,12 +115,14 @@ func (h *resolverHost) UpdateState(s resolver.State) error {
 	h.record(s, nil)
 	sc, err := c.acceptConfig(s.ServiceConfig)
 	if err != nil {
-		f := fault.ResolveBadServiceConfig.New(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: err,
-			Evidence: &fault.Evidence{Target: c.target}})
-		c.blame(f)
-		c.configure(h.session, nil)
-		h.session.balancer.fail(f)
-		return err
+		f := c.badConfig(err)
+		h.record(resolver.State{}, f)
+		if sc == nil {
+			c.blame(f)
+			c.configure(h.session, nil)
+			h.session.balancer.fail(f)
+			return err
+		}
 	}
 	c.configure(h.session, sc)
 	if len(s.Endpoints) > 0 {
@@ -132,12 +134,22 @@ func (h *resolverHost) UpdateState(s resolver.State) error {
 		c.blame(fault.ResolveNotFound.Newf(fault.Args{Side: fault.Remote, Processed: fault.No,
 			Evidence: &fault.Evidence{Target: c.target}}, "the resolver found no address for %q", c.target))
 	}
-	return h.session.balancer.update(s, sc)
+	if refused := h.session.balancer.update(s, sc); refused != nil {
+		return refused
+	}
+	return err // so that the resolver looks for a better one
+}
+
+// badConfig is the fault of a service config that was refused.
+func (c *Channel) badConfig(err error) *fault.Fault {
+	return fault.ResolveBadServiceConfig.New(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: err,
+		Evidence: &fault.Evidence{Target: c.target}})
 }
 
 // acceptConfig decides which service config applies (gRFC A21): the
-// resolver's, the last good one where it does not parse, the default where
-// there is none.
+// resolver's; the default where there is none; where it does not parse, and
+// then the error says why, the last good one, else the default, which may be
+// nil.
 func (c *Channel) acceptConfig(r *serviceconfig.ParseResult) (*ServiceConfig, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -145,18 +157,28 @@ func (c *Channel) acceptConfig(r *serviceconfig.ParseResult) (*ServiceConfig, er
 	case c.cfg.DisableServiceConfig || r == nil:
 		c.good = c.fallback
 	case r.Err != nil:
-		if !c.decided {
-			return nil, r.Err
-		}
+		return c.lastGoodLocked(), r.Err
 	default:
 		sc, ok := r.Config.(*ServiceConfig)
 		if !ok {
-			return nil, errors.New("a service config that this channel's ParseServiceConfig did not make")
+			return c.lastGoodLocked(), errors.New("a service config that this channel's ParseServiceConfig did not make")
 		}
 		c.good = sc
 	}
 	c.decided = true
 	return c.good, nil
+}
+
+// lastGoodLocked is what applies in the place of a bad service config, nil if
+// there is nothing.
+func (c *Channel) lastGoodLocked() *ServiceConfig {
+	switch {
+	case !c.decided:
+		return c.fallback
+	case c.good == nil:
+		return noConfig
+	}
+	return c.good
 }
 
 // ReportError implements resolver.ClientConn.

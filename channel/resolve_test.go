@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -22,6 +23,7 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 	"google.golang.org/grpc/status"
 
+	"github.com/faultline-rpc/faultline/event"
 	"github.com/faultline-rpc/faultline/fault"
 )
 
@@ -130,15 +132,53 @@ func TestServiceConfigErrors(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := mustPick(t, c)
-		if err := h.cc.UpdateState(bad); err != nil {
-			t.Errorf("a bad service config after a good one: %v", err)
+		var told *ConfigError
+		if err := h.cc.UpdateState(bad); !errors.As(err, &told) {
+			t.Errorf("a bad service config after a good one: the resolver is told %v", err)
 		}
 		if q := mustPick(t, c); q.Conn != p.Conn {
 			t.Error("a bad service config cost the connection")
 		}
 	})
+	synctest.Test(t, func(t *testing.T) {
+		h, f, sink := &hand{}, &farm{serve: goodPeer}, &unresolved{}
+		c := newChannel(t, "hand:///x", Config{Dialer: f.dial, Sink: sink, Resolvers: []resolver.Builder{h.builder()},
+			DefaultServiceConfig: `{"methodConfig":[{"name":[{}],"timeout":"3s"}]}`})
+		c.Connect()
+		synctest.Wait()
+		bad := h.addrs("a")
+		bad.ServiceConfig = h.cc.ParseServiceConfig(`{"loadBalancingConfig":3}`)
+		if err := h.cc.UpdateState(bad); err == nil {
+			t.Error("the resolver is not told of a bad service config")
+		}
+		mustPick(t, c)
+		if mc := c.MethodConfig("/s/M"); mc == nil || *mc.Timeout != 3*time.Second {
+			t.Errorf("with a bad service config %+v applies; want the default", mc)
+		}
+		good := h.addrs("a")
+		good.ServiceConfig = h.cc.ParseServiceConfig(`{}`)
+		for _, s := range []resolver.State{good, bad} {
+			_ = h.cc.UpdateState(s)
+			if mc := c.MethodConfig("/s/M"); mc != nil {
+				t.Errorf("%+v applies; want the last good one, which is empty", mc)
+			}
+		}
+		var told *ConfigError
+		if got := sink.errs.Load(); got == nil || !errors.As(*got, &told) {
+			t.Errorf("observers heard %v", got)
+		}
+	})
 	if _, err := New("x", Config{Creds: insecureCreds, DefaultServiceConfig: "{"}); err == nil || !strings.Contains(err.Error(), "channel: the default service config holds {; expected JSON") {
 		t.Errorf("bad default: %v", err)
+	}
+}
+
+// unresolved keeps the last error of a resolver.
+type unresolved struct{ errs atomic.Pointer[error] }
+
+func (u *unresolved) Record(e event.Event) {
+	if r, ok := e.(event.Resolved); ok && r.Err != nil {
+		u.errs.Store(&r.Err)
 	}
 }
 

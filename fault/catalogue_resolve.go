@@ -30,7 +30,7 @@ var (
 	ResolveBadServiceConfig = entry(Entry{
 		ID: "resolve.bad-service-config", Codes: set(codes.Unavailable), By: ByClient,
 		Summary: "the service config is invalid and there is no earlier good one",
-		Cause:   "The resolver delivered addresses together with a service config that does not parse or does not validate. A client that has a good config keeps it; one that never had a good one fails its calls, since it cannot know how the service wants to be called.",
+		Cause:   "The resolver delivered addresses together with a service config that does not parse or does not validate. A client that has a good config keeps it, and one with WithDefaultServiceConfig uses that; one that has neither fails its calls, since it cannot know how the service wants to be called. The resolver is told, and looks again after its back-off.",
 		Remedy:  "Correct the service config at its source (the DNS TXT record _grpc_config.host, or the control plane); the message names the offending part. WithDisableServiceConfig ignores what resolvers deliver; WithDefaultServiceConfig sets one locally.",
 		Spec:    gRFCA21, Rooms: rooms("channel"),
 	})
