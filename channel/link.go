@@ -16,6 +16,7 @@ import (
 
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/h2"
+	"github.com/faultline-rpc/faultline/internal/sockopt"
 )
 
 // link is one connection, from the dial to its end:
@@ -56,7 +57,7 @@ func (s *Subchannel) dial(a *attempt, addr resolver.Address) (*link, *fault.Faul
 		s.advance(a, stageHandshake)
 	}
 	if kp := c.cfg.Keepalive; kp.Time > 0 {
-		limitSilence(nc, kp.Timeout)
+		sockopt.LimitSilence(nc, kp.Timeout)
 	}
 	ev := d.evidence(c)
 	ev.Local = addrString(nc.LocalAddr())

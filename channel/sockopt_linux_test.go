@@ -26,7 +26,9 @@ func TestUserTimeout(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got int
-		if err := raw.Control(func(fd uintptr) { got, err = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout) }); err != nil {
+		if err := raw.Control(func(fd uintptr) {
+			got, err = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, 18 /* TCP_USER_TIMEOUT, tcp(7) */)
+		}); err != nil {
 			t.Fatal(err)
 		}
 		if err != nil || got != tt.want {

@@ -17,6 +17,7 @@ import (
 	"github.com/faultline-rpc/faultline/event"
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/h2"
+	"github.com/faultline-rpc/faultline/internal/sockopt"
 	"github.com/faultline-rpc/faultline/wire"
 )
 
@@ -50,6 +51,9 @@ var _ wire.ServerHandler = (*conn)(nil)
 func (c *conn) serve() {
 	defer c.srv.removeConn(c)
 	start := time.Now()
+	if kp := c.srv.cfg.Keepalive; kp.Time < never {
+		sockopt.LimitSilence(c.raw, kp.Timeout)
+	}
 	nc, auth, err := c.handshake(start)
 	if err != nil {
 		c.handshakeFailed(err)

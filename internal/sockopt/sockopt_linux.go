@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package channel
+package sockopt
 
 import (
 	"net"
@@ -12,12 +12,12 @@ import (
 // some architectures.
 const tcpUserTimeout = 18
 
-// limitSilence lets the kernel give a connection up whose data stays
+// LimitSilence lets the kernel give a connection up whose data stays
 // unacknowledged for d: a keepalive ping that lies in the send queue would not
 // be noticed missing
 // (https://github.com/grpc/proposal/blob/master/A18-tcp-user-timeout.md). What
 // is no TCP connection, or a kernel that refuses, is left as it is.
-func limitSilence(nc net.Conn, d time.Duration) {
+func LimitSilence(nc net.Conn, d time.Duration) {
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok {
 		return
