@@ -137,11 +137,21 @@ func (s *stream) waitEnded() error {
 	return s.told(end)
 }
 
-// state returns the current attempt, and the stream's end: io.EOF for OK.
+// state returns the current attempt, and the stream's end: io.EOF for OK. A
+// context that has ended ends the stream, even if the watch over it has yet to
+// run.
 func (s *stream) state() (c *call, end error) {
-	if c = s.steady.Load(); c != nil {
-		return c, nil
+	if c = s.steady.Load(); c == nil {
+		c, end = s.current()
 	}
+	if end != nil || c.ctx.Err() == nil {
+		return c, end
+	}
+	s.contextEnded()
+	return s.current()
+}
+
+func (s *stream) current() (c *call, end error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over {

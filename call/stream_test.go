@@ -242,3 +242,41 @@ func TestStreamContext(t *testing.T) {
 		}
 	})
 }
+
+// held is a context whose watchers learn of its end later than those who look.
+type held struct{ context.Context }
+
+func (held) AfterFunc(func()) func() bool { return func() bool { return true } }
+
+// A context that has ended ends the stream at once, whoever looks first: what
+// the program does next is not sent any more, and no answer is taken for one.
+func TestContextEndedIsSeenAtOnce(t *testing.T) {
+	var n atomic.Int32
+	answer := peer.Each(func(p *peer.Peer, id uint32) error { n.Add(1); return peer.OK(text("pong"))(p, id) })
+	against(t, answer, Config{}, func(t *testing.T, c *Caller) {
+		for name, do := range map[string]func(grpc.ClientStream) error{
+			"CloseSend": func(st grpc.ClientStream) error { return st.CloseSend() },
+			"SendMsg":   func(st grpc.ClientStream) error { return st.SendMsg(wrapperspb.String("ping")) },
+			"RecvMsg":   func(st grpc.ClientStream) error { return st.RecvMsg(new(wrapperspb.StringValue)) },
+			"Header":    func(st grpc.ClientStream) error { _, err := st.Header(); return err },
+		} {
+			ctx, cancel := context.WithCancel(context.Background())
+			st, err := c.NewStream(held{ctx}, duplex, method)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			switch err := do(st); {
+			case name == "RecvMsg" && !fault.CallCancelled.Is(err), name == "SendMsg" && err != io.EOF, name == "CloseSend" && err != nil, name == "Header" && err != nil:
+				t.Errorf("%s: %v", name, err)
+			}
+			time.Sleep(time.Second)
+			if err := st.RecvMsg(new(wrapperspb.StringValue)); !fault.CallCancelled.Is(err) {
+				t.Errorf("RecvMsg after %s: %v", name, err)
+			}
+		}
+		if n.Load() != 0 {
+			t.Errorf("%d requests were ended and answered", n.Load())
+		}
+	})
+}
