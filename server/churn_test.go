@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"reflect"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -147,10 +146,9 @@ func churn(t *testing.T, rnd *rand.Rand, serve func(*Server, net.Listener) error
 	if n := s.running.Load(); n != 0 {
 		t.Errorf("%d handlers are still counted", n)
 	}
-	used := (*atomic.Int64)(reflect.ValueOf(s.budget).Elem().FieldByName("used").Addr().UnsafePointer())
-	for start := time.Now(); used.Load() != 0 && time.Since(start) < 3*time.Second; runtime.Gosched() { // who retires a connection may be about to give them back
+	for start := time.Now(); s.budget.Used() != 0 && time.Since(start) < 3*time.Second; runtime.Gosched() { // who retires a connection may be about to give them back
 	}
-	if n := used.Load(); n != 0 {
+	if n := s.budget.Used(); n != 0 {
 		t.Errorf("%d bytes are still taken from the budget", n)
 	}
 	if len(s.conns) != 0 || len(s.listeners) != 0 {

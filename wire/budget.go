@@ -36,6 +36,14 @@ func (b *Budget) Limit() (limit, reserve int64) {
 	return b.limit, b.reserve
 }
 
+// Used returns how many bytes are charged.
+func (b *Budget) Used() int64 {
+	if b == nil {
+		return 0
+	}
+	return b.used.Load()
+}
+
 func (b *Budget) take(n, limit int64) bool {
 	for {
 		used := b.used.Load()

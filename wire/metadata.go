@@ -102,9 +102,10 @@ func illegal(key, what string) error {
 
 // transportName reports whether a name belongs to the transport, in a place
 // where a program may have met it. The first group is what servers show to
-// handlers. In the second, "host" would contradict :authority, "content-length"
-// the framing, and a trail is what servers say of a failure, when they know who
-// asks. The third is what RFC 9113 section 8.2.2 forbids.
+// handlers. In the second, "te" is every request's already, "host" would
+// contradict :authority, "content-length" the framing, and a trail is what
+// servers say of a failure, when they know who asks. The third is what RFC 9113
+// section 8.2.2 forbids.
 func transportName(name string) bool {
 	switch name {
 	case ":authority", "content-type", "user-agent", "grpc-accept-encoding":

@@ -195,28 +195,25 @@ func (f *connFlags) tls() (*tls.Config, error) {
 			return nil, f.usagef("--cacert %s holds no certificate, want a PEM file with some", f.cacert)
 		}
 	}
+	var own tls.Certificate // none
 	switch {
 	case f.cert == "" && f.key == "":
-		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			f.asked.Store(true)
-			return new(tls.Certificate), nil // none
-		}
-		return cfg, nil
 	case f.key == "":
 		return nil, f.usagef("--cert %s is given without --key, want both or neither", f.cert)
 	case f.cert == "":
 		return nil, f.usagef("--key %s is given without --cert, want both or neither", f.key)
+	default:
+		var err error
+		if own, err = tls.LoadX509KeyPair(f.cert, f.key); err != nil {
+			return nil, f.usagef("--cert %s and --key %s cannot be used: %v", f.cert, f.key, bare(err))
+		}
+		cfg.Certificates = []tls.Certificate{own}
 	}
-	pair, err := tls.LoadX509KeyPair(f.cert, f.key)
-	if err != nil {
-		return nil, f.usagef("--cert %s and --key %s cannot be used: %v", f.cert, f.key, bare(err))
-	}
-	cfg.Certificates = []tls.Certificate{pair}
 	// It is given to whoever asks: crypto/tls would keep back one of an authority
 	// that the server does not name, and the server could not say what is wrong.
 	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		f.asked.Store(true)
-		return &pair, nil
+		return &own, nil
 	}
 	return cfg, nil
 }
