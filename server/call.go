@@ -81,7 +81,9 @@ func (k *call) run() {
 	defer func() {
 		if !returned { // a panic, or runtime.Goexit, which recover does not tell
 			k.handled()
-			k.finish(k.crashed(recover()))
+			err := k.crashed(recover())
+			k.lastSend()
+			k.finish(err)
 		}
 		k.release()
 	}()
@@ -103,8 +105,8 @@ func (k *call) serve() {
 	k.finish(err)
 }
 
-// lastSend waits for the message that a goroutine of a stream's handler is
-// sending still, which trailers would cut off. No other follows.
+// lastSend waits for the message that a goroutine of a stream's handler, which
+// has ended, is sending still: trailers would cut it off. No other follows.
 func (k *call) lastSend() {
 	k.ctx.mu.Lock()
 	k.returned = true

@@ -71,9 +71,14 @@ func TestSendsThatOverlap(t *testing.T) {
 	wg.Wait()
 }
 
-// A handler returns while a goroutine of its is sending: the message arrives
-// whole, and then the status.
+// A handler returns, or panics, while a goroutine of its is sending: the message
+// arrives whole, and then the status.
 func TestHandlerReturnsAmidASend(t *testing.T) {
+	t.Run("returns", func(t *testing.T) { handlerEndsAmidASend(t, func() {}, "0") })
+	t.Run("panics", func(t *testing.T) { handlerEndsAmidASend(t, func() { panic("amid a send") }, "2") })
+}
+
+func handlerEndsAmidASend(t *testing.T, end func(), status string) {
 	sent, returns := make(chan error, 2), make(chan struct{})
 	r := newRig(t, Config{}, &testService{
 		duplex: func(s testpb.TestService_FullDuplexCallServer) error {
@@ -92,6 +97,7 @@ func TestHandlerReturnsAmidASend(t *testing.T) {
 				runtime.Gosched()
 			}
 			close(returns)
+			end()
 			return nil
 		},
 	})
@@ -103,7 +109,7 @@ func TestHandlerReturnsAmidASend(t *testing.T) {
 	p.SendWindowUpdate(0, 100_000)
 	p.SendWindowUpdate(1, 100_000)
 	p.WantData(1, codec.PrefixLen+100_007-65535)
-	p.WantTrailers(1, "grpc-status", "0")
+	p.WantTrailers(1, "grpc-status", status)
 	if err := <-sent; err != nil {
 		t.Errorf("the first message: %v", err)
 	}

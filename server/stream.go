@@ -118,16 +118,12 @@ func (t *transportStream) SetTrailer(md metadata.MD) error {
 	return nil
 }
 
-func (t *transportStream) misuse(what string) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.misuseLocked(what)
+func (t *transportStream) misuse(what string) *fault.Fault {
+	return fault.CallMisuse.New(fault.Args{Side: fault.Local, Processed: fault.Yes, Message: what,
+		Evidence: &fault.Evidence{Method: clip(t.path)}})
 }
 
-func (t *transportStream) misuseLocked(what string) error {
-	return t.raiseLocked(fault.CallMisuse.New(fault.Args{Side: fault.Local, Processed: fault.Yes, Message: what,
-		Evidence: &fault.Evidence{Method: clip(t.path)}}))
-}
+func (t *transportStream) misuseLocked(what string) error { return t.raiseLocked(t.misuse(what)) }
 
 // raiseLocked is [call.raise] for metadata: a handler is running, whatever
 // wire may think.
@@ -223,8 +219,8 @@ func (s *serverStream) SendMsg(m any) error {
 	defer buf.Free()
 	switch err := s.send(buf.B); err {
 	case nil:
-	case errReturned: // what the handler returned is how the call ends
-		return (*transportStream)(k.ctx).misuse("SendMsg: the handler has returned")
+	case errReturned: // not raised: how the call ends is what the handler returned
+		return k.located((*transportStream)(k.ctx).misuse("SendMsg: the handler has returned"))
 	default:
 		return s.fail(err)
 	}
@@ -250,12 +246,12 @@ func (s *serverStream) send(msg []byte) (err error) {
 	x.mu.Lock()
 	first := !k.headerSent
 	switch {
+	case k.returned:
+		err = errReturned
 	case k.over && k.raised != nil:
 		err = k.raised
 	case k.over:
 		err = (*transportStream)(x).misuseLocked("SendMsg: the call is over")
-	case k.returned:
-		err = errReturned
 	case first:
 		err = (*transportStream)(x).sendHeaderLocked()
 	}
