@@ -4,7 +4,6 @@ package faultline_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,7 +17,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
@@ -27,14 +25,12 @@ import (
 	"google.golang.org/grpc/metadata"
 	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/grpc/resolver"
-	"google.golang.org/grpc/stats"
 
 	"github.com/faultline-rpc/faultline"
 	"github.com/faultline-rpc/faultline/event"
 	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/internal/peer"
 	"github.com/faultline-rpc/faultline/internal/simnet"
-	"github.com/faultline-rpc/faultline/status"
 )
 
 // Everything that a program may do to a client at any moment, done at the same
@@ -173,106 +169,6 @@ func (s *stress) reenter() {
 }
 
 const duplexName = "/grpc.testing.TestService/FullDuplexCall"
-
-// Build implements resolver.Builder.
-func (s *stress) Build(_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
-	if rand.IntN(10) == 0 {
-		return nil, errors.New("not now")
-	}
-	s.mu.Lock()
-	s.at = cc
-	s.mu.Unlock()
-	s.update()
-	return s, nil
-}
-
-// Scheme implements resolver.Builder.
-func (s *stress) Scheme() string { return "stress" }
-
-// ResolveNow implements resolver.Resolver.
-func (s *stress) ResolveNow(resolver.ResolveNowOptions) {
-	if rand.IntN(4) == 0 {
-		s.update()
-	}
-}
-
-// Close implements resolver.Resolver.
-func (s *stress) Close() { _ = s.cc.GetState() }
-
-// update has the resolver say something.
-func (s *stress) update() {
-	s.mu.Lock()
-	cc := s.at
-	s.mu.Unlock()
-	if cc == nil {
-		return
-	}
-	if rand.IntN(20) == 0 {
-		cc.ReportError(errors.New("lost"))
-		return
-	}
-	var st resolver.State
-	if rand.IntN(10) != 0 {
-		for _, i := range rand.Perm(3)[:1+rand.IntN(3)] {
-			st.Addresses = append(st.Addresses, resolver.Address{Addr: stressAddrs[i]})
-		}
-	}
-	if rand.IntN(3) == 0 {
-		st.ServiceConfig = cc.ParseServiceConfig(s.someConfig())
-	}
-	_ = cc.UpdateState(st)
-}
-
-// TagRPC, HandleRPC, TagConn and HandleConn implement stats.Handler.
-func (s *stress) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
-func (s *stress) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-
-func (s *stress) HandleRPC(_ context.Context, st stats.RPCStats) {
-	switch st.(type) {
-	case *stats.Begin:
-		s.begun.Add(1)
-	case *stats.End:
-		s.ended.Add(1)
-	case *stats.OutPayload: // a program that resolves as it sends would wait for itself
-		return
-	}
-	_ = s.cc.GetState()
-}
-
-func (s *stress) HandleConn(_ context.Context, st stats.ConnStats) {
-	switch st.(type) {
-	case *stats.ConnBegin:
-		s.conns.Add(1)
-	case *stats.ConnEnd:
-		s.conns.Add(-1)
-	}
-	s.cc.Connect()
-}
-
-// Enabled, Handle, WithAttrs and WithGroup implement slog.Handler.
-func (s *stress) Enabled(context.Context, slog.Level) bool { return true }
-func (s *stress) WithAttrs([]slog.Attr) slog.Handler       { return s }
-func (s *stress) WithGroup(string) slog.Handler            { return s }
-
-func (s *stress) Handle(context.Context, slog.Record) error {
-	_ = s.cc.GetState()
-	return nil
-}
-
-// GetRequestMetadata and RequireTransportSecurity implement credentials.PerRPCCredentials.
-func (s *stress) RequireTransportSecurity() bool { return false }
-
-func (s *stress) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
-	s.reenter()
-	switch rand.IntN(40) {
-	case 0:
-		return nil, status.Error(codes.Unavailable, "no token")
-	case 1:
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}
-	return map[string]string{"authorization": "x"}, nil
-}
 
 // serving is a server that runs.
 type serving struct {
