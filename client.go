@@ -30,10 +30,11 @@ type ClientConn struct {
 var _ grpc.ClientConnInterface = (*ClientConn)(nil)
 
 // NewClient makes a client for target, which is read as by grpc.NewClient:
-// "dns:///host:port", "host:port", "unix:path", "passthrough:///address", or
-// the scheme of any registered resolver. It opens no connection. The error
-// says what is wrong with the target or the options; transport credentials are
-// required, insecure.NewCredentials() being one.
+// "dns:///host:port", "host:port", "unix:path", "ipv4:address:port,...",
+// "ipv6:[address]:port,...", "passthrough:///address", or the scheme of any
+// registered resolver. It opens no connection. The error says what is wrong
+// with the target or the options; transport credentials are required,
+// insecure.NewCredentials() being one.
 func NewClient(target string, opts ...DialOption) (*ClientConn, error) {
 	var d dialSettings
 	for _, o := range opts {
