@@ -114,6 +114,7 @@ type Channel struct {
 	authority string
 	proxy     *proxy         // nil: connections are direct
 	fallback  *ServiceConfig // Config.DefaultServiceConfig, or nil
+	measures  *measures      // nil: nobody records
 
 	ctx    context.Context // ends with Close; the parent of connection attempts
 	cancel context.CancelFunc
@@ -170,10 +171,11 @@ func New(target string, cfg Config) (*Channel, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = metricsOf(cfg.StatsHandlers)
 	}
+	measured := newMeasures(cfg.Metrics, target)
 	if cfg.Metrics == nil {
 		cfg.Metrics = noMetrics{}
 	}
-	c := &Channel{cfg: cfg, target: target, subs: map[*Subchannel]struct{}{}, links: map[*link]struct{}{},
+	c := &Channel{cfg: cfg, target: target, measures: measured, subs: map[*Subchannel]struct{}{}, links: map[*link]struct{}{},
 		configured: make(chan struct{})}
 	var err error
 	if c.parsed, c.builder, err = parseTarget(target, &c.cfg); err != nil {

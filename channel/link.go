@@ -131,7 +131,7 @@ func (l *link) serve() *fault.Fault {
 	l.keeper.Load().stop()
 	l.probe.stop()
 	l.sub.c.untrack(l)
-	l.sub.lost(l)
+	l.sub.lost(l, partUnknown)
 	if l.isReady.Load() {
 		l.logEnd(err)
 		return nil
@@ -150,6 +150,7 @@ func (l *link) Ready() {
 		return
 	}
 	l.isReady.Store(true)
+	l.sub.c.measures.connected(l)
 	l.attempt, l.disarm = nil, nil // over: contexts and timers need not stay
 	l.keepAlive()
 }
@@ -165,14 +166,14 @@ func (l *link) BatchEnd() {}
 func (l *link) GoAway(g *h2.GoAwayError) {
 	l.calm(g)
 	l.sub.lived(l, l.retired(g))
-	l.sub.lost(l)
+	l.sub.lost(l, partGoAway(g))
 	l.logGoAway(g)
 }
 
 // Closed implements h2.ConnHandler.
 func (l *link) Closed(e *h2.ConnError) {
 	l.sub.lived(l, l.broke(e))
-	l.sub.lost(l)
+	l.sub.lost(l, partBroken(e))
 }
 
 func addrString(a net.Addr) string {

@@ -3,13 +3,27 @@
 package channel
 
 import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"golang.org/x/net/http2"
+	_ "google.golang.org/grpc" // registers the descriptors of grpc.subchannel
 	"google.golang.org/grpc/balancer"
 	estats "google.golang.org/grpc/experimental/stats"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/stats"
+
+	"github.com/faultline-rpc/faultline/h2"
+	"github.com/faultline-rpc/faultline/internal/peer"
 )
 
 var updates = estats.RegisterInt64Count(estats.MetricDescriptor{Name: "faultline.test.updates", Default: true, Labels: []string{"target"}})
@@ -63,5 +77,87 @@ func TestStatsHandlersGetMeasurements(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// subchannelMetrics keeps what is measured of subchannels, in order.
+type subchannelMetrics struct {
+	estats.UnimplementedMetricsRecorder
+	connStats
+	got []string
+}
+
+func (m *subchannelMetrics) RecordInt64Count(h *estats.Int64CountHandle, n int64, labels ...string) {
+	m.note(h.Name, n, labels)
+}
+
+func (m *subchannelMetrics) RecordInt64UpDownCount(h *estats.Int64UpDownCountHandle, n int64, labels ...string) {
+	m.note(h.Name, n, labels)
+}
+
+func (m *subchannelMetrics) note(name string, n int64, labels []string) {
+	if name, ok := strings.CutPrefix(name, "grpc.subchannel."); ok {
+		m.got = append(m.got, fmt.Sprintf("%s %+d %q", name, n, labels))
+	}
+}
+
+// Attempts, connections and their ends are measured as gRFC A94 has them.
+func TestSubchannelMeasurements(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const (
+			succeeded = `connection_attempts_succeeded +1 ["passthrough:///x" "" ""]`
+			opened    = `open_connections +1 ["passthrough:///x" "" "NoSecurity" ""]`
+			ended     = `open_connections -1 ["passthrough:///x" "" "NoSecurity" ""]`
+		)
+		pp, m, refuse := newPipes(), &subchannelMetrics{}, true
+		c := newChannel(t, "passthrough:///x", Config{StatsHandlers: []stats.Handler{m}, Backoff: steady,
+			Dialer: func(ctx context.Context, addr string) (net.Conn, error) {
+				if refuse {
+					return nil, syscall.ECONNREFUSED
+				}
+				return pp.dial(ctx, addr)
+			}})
+		expect := func(what string, want ...string) {
+			t.Helper()
+			synctest.Wait()
+			if !slices.Equal(m.got, want) {
+				t.Errorf("%s: measured %q, want %q", what, m.got, want)
+			}
+			m.got = nil
+		}
+		serve := func() *peer.T {
+			p := peer.Server(t, <-pp.servers, peer.Options{})
+			p.Handshake()
+			return p
+		}
+		c.Connect()
+		expect("refused", `connection_attempts_failed +1 ["passthrough:///x" "" ""]`)
+		refuse = false
+		time.Sleep(time.Second)
+		p := serve()
+		expect("connected", succeeded, opened)
+		p.SendGoAway(0, http2.ErrCodeNo, "")
+		expect("GOAWAY", `disconnections +1 ["passthrough:///x" "" "" "GOAWAY NO_ERROR"]`, ended)
+		c.Connect()
+		p = serve()
+		expect("connected", succeeded, opened)
+		p.Close()
+		expect("cut", `disconnections +1 ["passthrough:///x" "" "" "unknown"]`, ended)
+		c.Connect()
+		serve()
+		expect("connected", succeeded, opened)
+		c.Close()
+		expect("closed", `disconnections +1 ["passthrough:///x" "" "" "subchannel shutdown"]`, ended)
+	})
+	for _, tt := range []struct {
+		err  error
+		want parting
+	}{
+		{syscall.ECONNRESET, "connection reset"}, {syscall.ETIMEDOUT, "connection timed out"}, {os.ErrDeadlineExceeded, "connection timed out"},
+		{syscall.ECONNABORTED, "connection aborted"}, {syscall.EPIPE, "socket error"}, {io.EOF, "unknown"},
+	} {
+		if got := partBroken(&h2.ConnError{Kind: h2.Lost, Err: &net.OpError{Op: "read", Err: tt.err}}); got != tt.want {
+			t.Errorf("%v is %q, want %q", tt.err, got, tt.want)
+		}
 	}
 }

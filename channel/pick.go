@@ -44,7 +44,7 @@ type Picked struct {
 // Pick does not return it again; streams it carries go on. Whoever fails to open a stream for another
 // reason than the call's own end calls it. It may be called repeatedly.
 func (p Picked) Lost() {
-	p.Sub.lost(p.link)
+	p.Sub.lost(p.link, partUnknown)
 	p.Conn.Drain("no stream could be opened")
 }
 

@@ -132,7 +132,7 @@ func (h *resolverHost) UpdateState(s resolver.State) error {
 		}
 	} else {
 		c.blame(fault.ResolveNotFound.Newf(fault.Args{Side: fault.Remote, Processed: fault.No,
-			Evidence: &fault.Evidence{Target: c.target}}, "the resolver found no address for %q", c.target))
+			Evidence: &fault.Evidence{Target: c.target}}, "name resolver error: produced zero addresses for %q", c.target))
 	}
 	if refused := h.session.balancer.update(s, sc); refused != nil {
 		return refused

@@ -93,7 +93,7 @@ func (o *onceResolved) UpdateState(st resolver.State) error {
 		}
 		if len(o.addrs) == 0 {
 			o.fault = fault.ResolveNotFound.Newf(fault.Args{Side: fault.Remote, Processed: fault.No,
-				Evidence: &fault.Evidence{Target: o.c.target}}, "the resolver found no address for %q", o.c.target)
+				Evidence: &fault.Evidence{Target: o.c.target}}, "name resolver error: produced zero addresses for %q", o.c.target)
 		}
 	})
 	return nil

@@ -252,6 +252,7 @@ func (s *Subchannel) fail(a *attempt, f *fault.Fault) {
 	wait := s.waits
 	s.retry = time.AfterFunc(time.Until(a.next), func() { s.retryNow(wait) })
 	s.mu.Unlock()
+	s.c.measures.attemptFailed()
 	s.logFailure(f)
 	s.policy.host.session.resolver.resolveNow()
 }
@@ -283,7 +284,7 @@ func (s *Subchannel) resetBackoff() {
 
 // lost is READY to IDLE: the connection takes no more streams. Those it
 // carries go on as they can.
-func (s *Subchannel) lost(l *link) {
+func (s *Subchannel) lost(l *link, why parting) {
 	s.mu.Lock()
 	if l == nil || s.ready.Load() != l {
 		s.mu.Unlock()
@@ -294,6 +295,7 @@ func (s *Subchannel) lost(l *link) {
 	s.stageLocked(stageNone)
 	s.enterLocked(connectivity.Idle, nil)
 	s.mu.Unlock()
+	s.c.measures.disconnected(l, why)
 	s.policy.host.session.resolver.resolveNow()
 }
 
@@ -311,6 +313,7 @@ func (s *Subchannel) Shutdown() {
 	s.extras.stop()
 	s.policy.forget(s)
 	if l != nil {
+		s.c.measures.disconnected(l, partShutdown)
 		l.conn.Drain("subchannel shut down")
 	}
 }
@@ -335,6 +338,7 @@ func (s *Subchannel) UpdateAddresses(addrs []resolver.Address) {
 	s.connectLocked()
 	s.mu.Unlock()
 	if l != nil {
+		s.c.measures.disconnected(l, partShutdown)
 		l.conn.Drain("address removed")
 	}
 }
