@@ -4,11 +4,12 @@ package channel
 
 import (
 	"net"
-	"syscall"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/faultline-rpc/faultline/internal/sockopt"
 )
 
 // Keepalive's timeout is TCP_USER_TIMEOUT too; without keepalive the system's
@@ -18,21 +19,12 @@ func TestUserTimeout(t *testing.T) {
 	addr := listen(t, func(nc net.Conn) { goodPeer("", nc) })
 	for _, tt := range []struct {
 		kp   keepalive.ClientParameters
-		want int
-	}{{keepalive.ClientParameters{}, 0}, {keepalive.ClientParameters{Time: time.Minute}, 20000}, {keepalive.ClientParameters{Time: time.Minute, Timeout: 3 * time.Second}, 3000}} {
+		want time.Duration
+	}{{keepalive.ClientParameters{}, 0}, {keepalive.ClientParameters{Time: time.Minute}, 20 * time.Second}, {keepalive.ClientParameters{Time: time.Minute, Timeout: 3 * time.Second}, 3 * time.Second}} {
 		c := newChannel(t, "passthrough:///"+addr, Config{NoProxy: true, Keepalive: tt.kp})
-		raw, err := mustPick(t, c).Conn.NetConn().(*net.TCPConn).SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got int
-		if err := raw.Control(func(fd uintptr) {
-			got, err = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, 18 /* TCP_USER_TIMEOUT, tcp(7) */)
-		}); err != nil {
-			t.Fatal(err)
-		}
+		got, err := sockopt.SilenceLimit(mustPick(t, c).Conn.NetConn().(*net.TCPConn))
 		if err != nil || got != tt.want {
-			t.Errorf("%+v: TCP_USER_TIMEOUT is %d ms, %v; want %d", tt.kp, got, err, tt.want)
+			t.Errorf("%+v: TCP_USER_TIMEOUT is %v, %v; want %v", tt.kp, got, err, tt.want)
 		}
 	}
 }

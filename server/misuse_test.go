@@ -118,28 +118,31 @@ func handlerEndsAmidASend(t *testing.T, end func(), status string) {
 	}
 }
 
+// leaving is a handler that leaves behind as many goroutines, which receive
+// until there is an error.
+func leaving(receivers int, left *sync.WaitGroup) *testService {
+	return &testService{duplex: func(s testpb.TestService_FullDuplexCallServer) error {
+		for range receivers {
+			left.Go(func() {
+				for {
+					if _, err := s.Recv(); err != nil {
+						return
+					}
+				}
+			})
+		}
+		for range 10 {
+			runtime.Gosched()
+		}
+		return nil
+	}}
+}
+
 // Several goroutines receive on one stream at once, some of them beyond the
 // handler's end.
 func TestReceivesThatOverlap(t *testing.T) {
-	const receivers = 4
 	var left sync.WaitGroup
-	r := newRig(t, Config{}, &testService{
-		duplex: func(s testpb.TestService_FullDuplexCallServer) error {
-			for range receivers {
-				left.Go(func() {
-					for {
-						if _, err := s.Recv(); err != nil {
-							return
-						}
-					}
-				})
-			}
-			for range 10 {
-				runtime.Gosched()
-			}
-			return nil
-		},
-	})
+	r := newRig(t, Config{}, leaving(4, &left))
 	p := r.peer(peer.Options{Interleave: true})
 	for i := range uint32(100) {
 		id := 4*i + 1
@@ -179,21 +182,7 @@ func TestReceiveFailsWhileTheHandlerReturns(t *testing.T) {
 	const calls = 200
 	var left sync.WaitGroup
 	seen := new(countEnds)
-	r := newRig(t, Config{MaxRecvMsgSize: 10, StatsHandlers: []stats.Handler{seen}}, &testService{
-		duplex: func(s testpb.TestService_FullDuplexCallServer) error {
-			left.Go(func() {
-				for {
-					if _, err := s.Recv(); err != nil {
-						return
-					}
-				}
-			})
-			for range 10 {
-				runtime.Gosched()
-			}
-			return nil
-		},
-	})
+	r := newRig(t, Config{MaxRecvMsgSize: 10, StatsHandlers: []stats.Handler{seen}}, leaving(1, &left))
 	p := r.peer(peer.Options{Interleave: true})
 	for i := range uint32(calls) {
 		p.SendRequest(2*i+1, false, duplex)

@@ -4,13 +4,13 @@ package server
 
 import (
 	"net"
-	"syscall"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/faultline-rpc/faultline/internal/peer"
+	"github.com/faultline-rpc/faultline/internal/sockopt"
 )
 
 // Keepalive's timeout is TCP_USER_TIMEOUT too; without keepalive the system's
@@ -18,10 +18,10 @@ import (
 func TestUserTimeout(t *testing.T) {
 	for _, tt := range []struct {
 		kp   keepalive.ServerParameters
-		want int
+		want time.Duration
 	}{
-		{keepalive.ServerParameters{}, 20000},
-		{keepalive.ServerParameters{Timeout: 3 * time.Second}, 3000},
+		{keepalive.ServerParameters{}, 20 * time.Second},
+		{keepalive.ServerParameters{Timeout: 3 * time.Second}, 3 * time.Second},
 		{keepalive.ServerParameters{Time: never}, 0},
 	} {
 		s := New(Config{Keepalive: tt.kp})
@@ -38,18 +38,9 @@ func TestUserTimeout(t *testing.T) {
 		}
 		p := peer.Client(t, nc, peer.Options{})
 		p.Handshake() // it is served by now
-		raw, err := (<-accepted.conns).SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got int
-		if err := raw.Control(func(fd uintptr) {
-			got, err = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, 18 /* TCP_USER_TIMEOUT, tcp(7) */)
-		}); err != nil {
-			t.Fatal(err)
-		}
+		got, err := sockopt.SilenceLimit(<-accepted.conns)
 		if err != nil || got != tt.want {
-			t.Errorf("%+v: TCP_USER_TIMEOUT is %d ms, %v; want %d", tt.kp, got, err, tt.want)
+			t.Errorf("%+v: TCP_USER_TIMEOUT is %v, %v; want %v", tt.kp, got, err, tt.want)
 		}
 		p.Close()
 		s.Stop()

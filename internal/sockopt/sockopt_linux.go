@@ -30,3 +30,18 @@ func LimitSilence(nc net.Conn, d time.Duration) {
 		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(min(d.Milliseconds(), 1<<31-1)))
 	})
 }
+
+// SilenceLimit returns the connection's limit, 0 for the system's default.
+func SilenceLimit(tcp *net.TCPConn) (time.Duration, error) {
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	ms := 0
+	if refused := raw.Control(func(fd uintptr) {
+		ms, err = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout)
+	}); refused != nil {
+		return 0, refused
+	}
+	return time.Duration(ms) * time.Millisecond, err
+}
