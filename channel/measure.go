@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	estats "google.golang.org/grpc/experimental/stats"
 
+	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/h2"
 )
 
@@ -95,7 +96,7 @@ func partBroken(err error) parting {
 		return partShutdown
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, wsaECONNRESET):
 		return "connection reset"
-	case errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, wsaETIMEDOUT),
+	case fault.HTTP2Keepalive.Is(err), errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, wsaETIMEDOUT),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return "connection timed out"
 	case errors.Is(err, syscall.ECONNABORTED):

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/stats"
 
+	"github.com/faultline-rpc/faultline/fault"
 	"github.com/faultline-rpc/faultline/h2"
 	"github.com/faultline-rpc/faultline/internal/peer"
 )
@@ -149,6 +150,9 @@ func TestSubchannelMeasurements(t *testing.T) {
 		c.Close()
 		expect("closed", `disconnections +1 ["passthrough:///x" "" "" "subchannel shutdown"]`, ended)
 	})
+	if got := partBroken(&h2.ConnError{Kind: h2.Aborted, Err: silentFault(fault.Evidence{}, time.Minute, time.Second)}); got != "connection timed out" {
+		t.Errorf("a keepalive ping without answer is %q", got)
+	}
 	for _, tt := range []struct {
 		err  error
 		want parting
