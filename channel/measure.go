@@ -26,28 +26,32 @@ type measures struct {
 	open                           *estats.Int64UpDownCountHandle
 }
 
-// newMeasures returns nil if there is nothing to measure with.
+// newMeasures returns nil if there is nothing to measure with. Recorders panic at
+// labels that are too many or too few, and the program may have another grpc-go.
 func newMeasures(to estats.MetricsRecorder, target string) *measures {
-	count := func(name string) *estats.Int64CountHandle {
-		if d := estats.DescriptorForMetric(name); d != nil && d.Type == estats.MetricTypeIntCount {
-			return (*estats.Int64CountHandle)(d)
-		}
+	if to == nil {
 		return nil
 	}
-	m := &measures{to: to, target: target, succeeded: count("grpc.subchannel.connection_attempts_succeeded"),
-		failed: count("grpc.subchannel.connection_attempts_failed"), disconnects: count("grpc.subchannel.disconnections")}
-	if d := estats.DescriptorForMetric("grpc.subchannel.open_connections"); d != nil && d.Type == estats.MetricTypeIntUpDownCount {
-		m.open = (*estats.Int64UpDownCountHandle)(d)
+	known := func(name string, kind estats.MetricType, labels int) *estats.MetricDescriptor {
+		d := estats.DescriptorForMetric("grpc.subchannel." + name)
+		if d == nil || d.Type != kind || len(d.Labels)+len(d.OptionalLabels) != labels {
+			return nil
+		}
+		return d
 	}
-	if to == nil || m.succeeded == nil || m.failed == nil || m.disconnects == nil || m.open == nil {
+	m := &measures{to: to, target: target,
+		succeeded:   (*estats.Int64CountHandle)(known("connection_attempts_succeeded", estats.MetricTypeIntCount, 3)),
+		failed:      (*estats.Int64CountHandle)(known("connection_attempts_failed", estats.MetricTypeIntCount, 3)),
+		disconnects: (*estats.Int64CountHandle)(known("disconnections", estats.MetricTypeIntCount, 4)),
+		open:        (*estats.Int64UpDownCountHandle)(known("open_connections", estats.MetricTypeIntUpDownCount, 4))}
+	if m.succeeded == nil || m.failed == nil || m.disconnects == nil || m.open == nil {
 		return nil
 	}
 	return m
 }
 
-// The labels of a backend service and a locality are those of xDS, which is
-// not here: they are empty.
-
+// connected counts a connection that came about. Its labels of a backend service
+// and a locality are those of xDS, which is not here: they are empty.
 func (m *measures) connected(l *link) {
 	if m != nil {
 		m.succeeded.Record(m.to, 1, m.target, "", "")

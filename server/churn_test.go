@@ -121,18 +121,7 @@ func churn(t *testing.T, rnd *rand.Rand, serve func(*Server, net.Listener) error
 			case <-now:
 			case <-gone:
 			}
-			switch way {
-			case 0:
-				s.GracefulStop()
-			case 1:
-				c, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
-				defer cancel()
-				if err := s.Shutdown(c); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("Shutdown = %v", err)
-				}
-			default:
-				s.Stop()
-			}
+			stopIn(t, s, way)
 			s.GetServiceInfo()
 		})
 	}
@@ -153,6 +142,22 @@ func churn(t *testing.T, rnd *rand.Rand, serve func(*Server, net.Listener) error
 	}
 	if len(s.conns) != 0 || len(s.listeners) != 0 {
 		t.Errorf("%d connections and %d listeners are left", len(s.conns), len(s.listeners))
+	}
+}
+
+// stopIn stops a server in one of the ways that there are.
+func stopIn(t *testing.T, s *Server, way int) {
+	switch way {
+	case 0:
+		s.GracefulStop()
+	case 1:
+		c, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
+		defer cancel()
+		if err := s.Shutdown(c); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown = %v", err)
+		}
+	default:
+		s.Stop()
 	}
 }
 
