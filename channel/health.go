@@ -106,6 +106,7 @@ func (w *healthWatch) run(ctx context.Context) {
 		end()
 		if status.Code(err) == codes.Unimplemented {
 			w.enter(ctx, connectivity.Ready, nil) // "clients should assume the server is healthy"
+			w.link.logUnwatched(w.service)
 			return
 		}
 		if err == nil {

@@ -3,8 +3,10 @@
 package channel
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -92,7 +94,8 @@ const healthConfig = `,"healthCheckConfig":{"serviceName":"shop"}`
 func TestHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, f, k, tr := &hand{}, newFleet(), &clinic{}, newTranscript()
-		c := newChannel(t, "hand:///x", Config{Dialer: f.dial, Sink: tr, Backoff: steady, Resolvers: []resolver.Builder{h.builder()}, HealthCheck: k.check,
+		var log bytes.Buffer
+		c := newChannel(t, "hand:///x", Config{Dialer: f.dial, Sink: tr, Logger: slog.New(slog.NewTextHandler(&log, nil)), Backoff: steady, Resolvers: []resolver.Builder{h.builder()}, HealthCheck: k.check,
 			DefaultServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]` + healthConfig + `}`})
 		c.Connect()
 		synctest.Wait()
@@ -129,6 +132,9 @@ func TestHealth(t *testing.T) {
 		})
 		if seen := shares(t, c, 10); seen["a"] != 5 {
 			t.Errorf("shares %v", seen)
+		}
+		if want := `level=WARN msg="the peer does not implement health checks and counts as healthy" role=client target=hand:///x peer=pipe local=pipe service=shop`; !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not say that a's health is unknown: %q", log.String())
 		}
 		tr.do("b dies", func() { f.kill("b") })
 		if _, open := k.seen(); open != 0 {

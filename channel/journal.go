@@ -39,6 +39,14 @@ func (l *link) logGoAway(g *h2.GoAwayError) {
 	}
 }
 
+// logUnwatched tells of a server that does not implement the health service. It
+// is to be told (gRFC A17): who has configured health checks counts on them.
+func (l *link) logUnwatched(service string) {
+	if log := l.sub.c.cfg.Logger; log != nil {
+		l.between().Unwatched(log, service)
+	}
+}
+
 // between says between whom the connection is.
 func (l *link) between() journal.Conn {
 	return journal.Conn{Role: event.Client, Target: l.sub.c.target, Peer: addrString(l.peer.Addr), Local: addrString(l.peer.LocalAddr)}

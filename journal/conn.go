@@ -55,6 +55,15 @@ func (c Conn) GoAway(l *slog.Logger, orderly bool, text string) {
 	}
 }
 
+// Unwatched writes that the peer lacks the health service, so that it counts as
+// healthy whatever it is.
+func (c Conn) Unwatched(l *slog.Logger, service string) {
+	if ctx := context.Background(); l.Enabled(ctx, slog.LevelWarn) {
+		l.LogAttrs(ctx, slog.LevelWarn, "the peer does not implement health checks and counts as healthy",
+			append(c.attrs(), slog.String("service", service))...)
+	}
+}
+
 func (c Conn) attrs() []slog.Attr {
 	a := make([]slog.Attr, 0, 10)
 	for _, s := range [...]struct{ name, value string }{{"role", string(c.Role)}, {"target", c.Target}, {"peer", c.Peer}, {"local", c.Local}} {
