@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package near finds the name that was probably meant.
 package near
 
 import "strings"
