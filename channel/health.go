@@ -76,8 +76,10 @@ func (s *Subchannel) RegisterHealthListener(f func(balancer.SubConnState)) {
 		tell(balancer.SubConnState{ConnectivityState: connectivity.Ready})
 		return
 	}
-	w := &healthWatch{s: s, link: s.ready.Load(), service: *sc.Health, tell: tell}
-	go w.run(ctx)
+	if l := s.ready.Load(); l != nil { // else it has just ended, which the policy is about to learn
+		w := &healthWatch{s: s, link: l, service: *sc.Health, tell: tell}
+		go w.run(ctx)
+	}
 }
 
 // healthWatch follows the health of one connection.

@@ -173,6 +173,24 @@ func TestHealthUnasked(t *testing.T) {
 	}
 }
 
+// A connection that ends before the policy learns of it is not watched any more.
+func TestHealthOfALostConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, k := &farm{serve: goodPeer}, &clinic{}
+		c := newChannel(t, "passthrough:///x", Config{Dialer: f.dial, HealthCheck: k.check, Logger: slog.New(slog.DiscardHandler),
+			DefaultServiceConfig: `{"loadBalancingConfig":[{"pick_first":{}}]` + healthConfig + `}`})
+		s := mustPick(t, c).Sub
+		before, _ := k.seen()
+		l := s.ready.Swap(nil)
+		s.RegisterHealthListener(func(st balancer.SubConnState) { t.Errorf("told %v", st.ConnectivityState) })
+		s.ready.Store(l)
+		synctest.Wait()
+		if calls, _ := k.seen(); len(calls) != len(before) {
+			t.Errorf("health calls: %q", calls[len(before):])
+		}
+	})
+}
+
 // Failing health calls are repeated with backoff, and at once after an answer
 // (gRFC A17), upon which the backoff is counted anew.
 func TestHealthBackoff(t *testing.T) {
