@@ -10,6 +10,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -85,7 +87,8 @@ func TestStatsHandlersGetMeasurements(t *testing.T) {
 type subchannelMetrics struct {
 	estats.UnimplementedMetricsRecorder
 	connStats
-	got []string
+	mu  sync.Mutex
+	got []string // guarded by mu
 }
 
 func (m *subchannelMetrics) RecordInt64Count(h *estats.Int64CountHandle, n int64, labels ...string) {
@@ -98,6 +101,8 @@ func (m *subchannelMetrics) RecordInt64UpDownCount(h *estats.Int64UpDownCountHan
 
 func (m *subchannelMetrics) note(name string, n int64, labels []string) {
 	if name, ok := strings.CutPrefix(name, "grpc.subchannel."); ok {
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		m.got = append(m.got, fmt.Sprintf("%s %+d %q", name, n, labels))
 	}
 }
@@ -110,10 +115,11 @@ func TestSubchannelMeasurements(t *testing.T) {
 			opened    = `open_connections +1 ["passthrough:///x" "" "NoSecurity" ""]`
 			ended     = `open_connections -1 ["passthrough:///x" "" "NoSecurity" ""]`
 		)
-		pp, m, refuse := newPipes(), &subchannelMetrics{}, true
+		pp, m := newPipes(), &subchannelMetrics{}
+		var up atomic.Bool
 		c := newChannel(t, "passthrough:///x", Config{StatsHandlers: []stats.Handler{m}, Backoff: steady,
 			Dialer: func(ctx context.Context, addr string) (net.Conn, error) {
-				if refuse {
+				if !up.Load() {
 					return nil, syscall.ECONNREFUSED
 				}
 				return pp.dial(ctx, addr)
@@ -121,6 +127,8 @@ func TestSubchannelMeasurements(t *testing.T) {
 		expect := func(what string, want ...string) {
 			t.Helper()
 			synctest.Wait()
+			m.mu.Lock()
+			defer m.mu.Unlock()
 			if !slices.Equal(m.got, want) {
 				t.Errorf("%s: measured %q, want %q", what, m.got, want)
 			}
@@ -133,7 +141,7 @@ func TestSubchannelMeasurements(t *testing.T) {
 		}
 		c.Connect()
 		expect("refused", `connection_attempts_failed +1 ["passthrough:///x" "" ""]`)
-		refuse = false
+		up.Store(true)
 		time.Sleep(time.Second)
 		p := serve()
 		expect("connected", succeeded, opened)
