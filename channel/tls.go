@@ -67,9 +67,10 @@ func tlsFault(err error, ev fault.Evidence) *fault.Fault {
 		if looksLikeTLS(record.RecordHeader[:]) {
 			return fault.TLSHandshake.New(a)
 		}
-		ev.Sample = sample(record.RecordHeader[:])
-		f := fault.TLSPlaintextPeer.Newf(a, "the server answered the TLS handshake with %q, which is %s", record.RecordHeader[:], spoken(record.RecordHeader[:]))
-		if spoken(record.RecordHeader[:]) == spokenOther {
+		first := record.RecordHeader[:]
+		ev.Sample = sample(first)
+		f := fault.TLSPlaintextPeer.Newf(a, "the server answered the TLS handshake with %q, which is %s", first, spoken(first))
+		if spoken(first) == spokenOther {
 			return f.WithRemedy(remedyStranger)
 		}
 		return f
