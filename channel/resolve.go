@@ -142,8 +142,8 @@ func (h *resolverHost) UpdateState(s resolver.State) error {
 
 // badConfig is the fault of a service config that was refused.
 func (c *Channel) badConfig(err error) *fault.Fault {
-	return fault.ResolveBadServiceConfig.New(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: err,
-		Evidence: &fault.Evidence{Target: c.target}})
+	return fault.ResolveBadServiceConfig.Newf(fault.Args{Side: fault.Remote, Processed: fault.No, Cause: err,
+		Evidence: &fault.Evidence{Target: c.target}}, "error parsing service config: %v", err)
 }
 
 // acceptConfig decides which service config applies (gRFC A21): the
@@ -161,7 +161,7 @@ func (c *Channel) acceptConfig(r *serviceconfig.ParseResult) (*ServiceConfig, er
 	default:
 		sc, ok := r.Config.(*ServiceConfig)
 		if !ok {
-			return c.lastGoodLocked(), errors.New("a service config that this channel's ParseServiceConfig did not make")
+			return c.lastGoodLocked(), errors.New("illegal service config type: this channel's ParseServiceConfig did not make it")
 		}
 		c.good = sc
 	}

@@ -120,7 +120,7 @@ func TestServiceConfigErrors(t *testing.T) {
 		}
 		synctest.Wait()
 		f1 := wantFault(t, pickFault(t, c), expect{fault.ResolveBadServiceConfig, fault.Remote, fault.PickNoReady})
-		if !strings.Contains(f1.Message(), `loadBalancingConfig holds 3; expected a list`) {
+		if !strings.Contains(f1.Message(), `error parsing service config: service config: loadBalancingConfig holds 3; expected a list`) {
 			t.Errorf("%q does not say what was expected", f1.Message())
 		}
 		foreign := h.addrs("a")
