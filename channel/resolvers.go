@@ -93,7 +93,7 @@ func (b ipBuilder) OverrideAuthority(t resolver.Target) string {
 	if err != nil {
 		return t.Endpoint()
 	}
-	return all[0].Addr
+	return encodeAuthority(all[0].Addr) // a zone may hold anything
 }
 
 func (b ipBuilder) addresses(t resolver.Target) ([]resolver.Address, error) {

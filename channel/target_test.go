@@ -137,7 +137,7 @@ func TestDefaultScheme(t *testing.T) {
 }
 
 func FuzzTarget(f *testing.F) {
-	for _, s := range []string{"", "localhost:50051", "dns:///a:1", "unix:///x", "unix-abstract:x", "dns://[::1]:53/h", "passthrough:///%41", ":1", "a:b:c", "[::1%25eth0]:1", "ipv4:1.2.3.4:5,6.7.8.9", "ipv6:[fe80::1%25eth0]:1,::2"} {
+	for _, s := range []string{"", "localhost:50051", "dns:///a:1", "unix:///x", "unix-abstract:x", "dns://[::1]:53/h", "passthrough:///%41", ":1", "a:b:c", "[::1%25eth0]:1", "ipv4:1.2.3.4:5,6.7.8.9", "ipv6:[fe80::1%25eth0]:1,::2", "ipv6:[::%\xff]"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, target string) {
