@@ -140,7 +140,7 @@ func (r *receiver) reset() {
 
 // data takes payload bytes, which lie in buf; last says that none follow. It
 // returns how many bytes of the window to give back at once; or what is wrong
-// with the bytes: a *fault.Fault, or errOverBudget. Nothing is taken from a
+// with the bytes: a *fault.Fault, or errOverBudget. Nothing waits of a
 // stream that has ended, or whose bytes exceed the budget.
 func (r *receiver) data(p []byte, buf *h2.ReadBuf, last bool) (credit int, err error) {
 	r.mu.Lock()
@@ -148,17 +148,16 @@ func (r *receiver) data(p []byte, buf *h2.ReadBuf, last bool) (credit int, err e
 	if r.end {
 		return 0, nil // nobody will take it
 	}
-	if !r.account.take(len(p)) {
-		return 0, errOverBudget
+	if r.need == 0 && r.have == 0 {
+		credit = r.decodeLocked(p)
+		p = p[credit:] // what does not wait is not charged
+	}
+	if len(p) > 0 && !r.account.take(len(p)) {
+		return credit, errOverBudget
 	}
 	r.queued += int64(len(p))
 	for len(p) > 0 {
 		if r.need == 0 && r.have == 0 {
-			if n := r.decodeLocked(p); n > 0 {
-				p = p[n:]
-				credit += n
-				continue
-			}
 			if n := r.lendLocked(p, buf, last); n > 0 {
 				p = p[n:]
 				continue
@@ -208,8 +207,6 @@ func (r *receiver) decodeLocked(p []byte) int {
 	}
 	r.target, r.decoded = codec.Direct{}, true
 	r.got++
-	r.queued -= int64(total)
-	r.account.give(int64(total))
 	return total
 }
 
